@@ -1,0 +1,1 @@
+//! The names of annotations and labels that Herald reads and writes.

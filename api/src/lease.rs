@@ -1,0 +1,1 @@
+//! Sessions and claims as Lease objects.

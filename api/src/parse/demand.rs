@@ -1,0 +1,1 @@
+//! Service → what it asks of the controller.

@@ -1,0 +1,1 @@
+//! EndpointSlice → which nodes can serve a Service.

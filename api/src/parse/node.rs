@@ -1,0 +1,1 @@
+//! Node → what makes it fit or unfit to announce.

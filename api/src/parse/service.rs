@@ -1,0 +1,1 @@
+//! Service → what the speaker announces.

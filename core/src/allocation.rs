@@ -1,0 +1,1 @@
+//! Which Service gets which address.
