@@ -1,0 +1,140 @@
+//! IPAddressPool.
+// Each column of `kubectl get` is a `printcolumn(..)` of its own, which the lint takes for a slip.
+#![expect(clippy::duplicated_attributes, reason = "printcolumn repeats by design")]
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use kube::CustomResource;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// A pool of addresses for Services of type LoadBalancer.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "metallb.io",
+    version = "v1beta1",
+    kind = "IPAddressPool",
+    plural = "ipaddresspools",
+    namespaced,
+    status = "IPAddressPoolStatus",
+    derive = "PartialEq",
+    doc = "IPAddressPool is a pool of addresses for Services of type LoadBalancer.",
+    printcolumn(name = "Auto Assign", type_ = "boolean", json_path = ".spec.autoAssign"),
+    printcolumn(name = "Avoid Buggy IPs", type_ = "boolean", json_path = ".spec.avoidBuggyIPs"),
+    printcolumn(name = "Addresses", type_ = "string", json_path = ".spec.addresses"),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Accepted")].status"#
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct IPAddressPoolSpec {
+    /// The addresses: each entry a CIDR (`192.0.2.0/24`, `2001:db8::/120`) or a range
+    /// (`192.0.2.10-192.0.2.20`) with both ends included. They are given out in the order of this list, lowest first
+    /// in each entry. No address may be in two entries or two pools.
+    #[schemars(schema_with = "addresses_schema")]
+    pub addresses: Vec<String>,
+
+    /// Whether a Service that asks for no pool and no address may get one from here.
+    #[serde(default = "yes")]
+    pub auto_assign: bool,
+
+    /// Whether IPv4 addresses that end in .0 or .255 are left out, for the sake of old routers and clients that
+    /// drop them.
+    #[serde(default, rename = "avoidBuggyIPs")]
+    pub avoid_buggy_ips: bool,
+
+    /// Whom the pool serves. Absent: everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ServiceAllocation")]
+    pub service_allocation: Option<ServiceAllocation>,
+}
+
+/// The Services that a pool serves: those in one of the namespaces (named or selected; none given: any) which one of
+/// the service selectors selects (none given: all).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceAllocation {
+    /// Which of several pools that fit is asked first: the lowest number, and 0 last.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i64,
+
+    /// Namespaces by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "namespaces_schema")]
+    pub namespaces: Vec<String>,
+
+    /// Namespaces by label. One that matches is enough.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespace_selectors: Vec<LabelSelector>,
+
+    /// Services by label. One that matches is enough.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub service_selectors: Vec<LabelSelector>,
+}
+
+/// What has become of a pool. Written by the controller.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IPAddressPoolStatus {
+    /// How many of the pool's IPv4 addresses Services have; a shared one counts once.
+    #[serde(default, rename = "assignedIPv4", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64")]
+    pub assigned_ipv4: Option<i64>,
+
+    /// How many of the pool's IPv6 addresses Services have; a shared one counts once.
+    #[serde(default, rename = "assignedIPv6", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64")]
+    pub assigned_ipv6: Option<i64>,
+
+    /// How many of the pool's IPv4 addresses are free; as many as an int64 holds when there are more.
+    #[serde(default, rename = "availableIPv4", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64")]
+    pub available_ipv4: Option<i64>,
+
+    /// How many of the pool's IPv6 addresses are free; as many as an int64 holds when there are more.
+    #[serde(default, rename = "availableIPv6", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64")]
+    pub available_ipv6: Option<i64>,
+
+    /// What the controller thinks of the pool: `Accepted`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "super::conditions_schema")]
+    pub conditions: Vec<Condition>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
+}
+
+/// The longest entry that means something is a range of two full IPv6 addresses: 39 + 1 + 39, and blanks.
+/// The bounds are what lets the server know the rule's cost beforehand. Whether a range's ends are in order,
+/// CEL cannot say: the controller does.
+fn addresses_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "minItems": 1,
+        "maxItems": 1024,
+        "items": {
+            "type": "string",
+            "maxLength": 96,
+            "x-kubernetes-validations": [{
+                "rule": "isCIDR(self) || (self.split('-').size() == 2 && \
+                         self.split('-').all(end, isIP(end.trim())) && \
+                         ip(self.split('-')[0].trim()).family() == ip(self.split('-')[1].trim()).family())",
+                "message": "must be a CIDR (192.0.2.0/24; a single address as 192.0.2.1/32 or 2001:db8::1/128) \
+                            or a range of one family (192.0.2.10-192.0.2.20)",
+            }],
+        },
+    })
+}
+
+/// Names of namespaces are DNS labels (RFC 1123), so 63 bytes at most.
+fn namespaces_schema(_: &mut SchemaGenerator) -> Schema {
+    super::distinct_names_schema("namespaces", 63)
+}
