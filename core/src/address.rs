@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 
 /// The two families of addresses, in the order in which a new dual-stack Service gets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,6 +20,24 @@ impl Family {
             IpAddr::V4(_) => Self::V4,
             IpAddr::V6(_) => Self::V6,
         }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
+/// Whether `address` is one that some clients' stacks take for a network's or a broadcast address whatever its mask:
+/// IPv4 that ends in .0 or .255.
+pub const fn is_buggy(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => matches!(v4.octets()[3], 0 | 255),
+        IpAddr::V6(_) => false,
     }
 }
 
@@ -59,6 +78,25 @@ impl AddressRange {
         from_bits(self.family, self.last)
     }
 
+    /// The integers (see [`bits`]) from the lowest to the highest address.
+    pub const fn bits(&self) -> RangeInclusive<u128> {
+        self.first..=self.last
+    }
+
+    /// How many addresses it has, those of [`is_buggy`] left out if `avoid_buggy`; saturates at `u64::MAX`.
+    pub fn count(&self, avoid_buggy: bool) -> u64 {
+        let all = (self.last - self.first).saturating_add(1);
+        let buggy = match self.family {
+            // Of 256 addresses two are left out; those below x are counted by the multiples of 256 and the one before each.
+            Family::V4 if avoid_buggy => {
+                let below = |x: u128| x.div_ceil(256) + x / 256;
+                below(self.last + 1) - below(self.first)
+            }
+            Family::V4 | Family::V6 => 0,
+        };
+        u64::try_from(all - buggy).unwrap_or(u64::MAX)
+    }
+
     /// Whether `address` lies in it.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.family == Family::of(address) && (self.first..=self.last).contains(&bits(address))
@@ -94,3 +132,6 @@ pub fn from_bits(family: Family, bits: u128) -> IpAddr {
         Family::V6 => IpAddr::V6(Ipv6Addr::from_bits(bits)),
     }
 }
+
+#[cfg(test)]
+mod tests;

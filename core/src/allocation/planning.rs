@@ -1,0 +1,485 @@
+//! The steps of [`super::plan`], one function each.
+
+use std::net::IpAddr;
+
+use super::demand::{Demand, Families, Wants};
+use super::ledger::{At, Ledger};
+use super::pools::{gives, serves};
+use super::{Grant, Outcome, Plan, Stray, Usage, Verdict, World};
+use crate::address::Family;
+use crate::why::address::{NAMED_AT_MOST, PoolRefusal, Why};
+
+pub(super) fn run(world: &World<'_>) -> Plan {
+    let mut order: Vec<At> = (0..world.demands.len()).collect();
+    order.sort_unstable_by(|a, b| {
+        let (a, b) = (world.demands[*a], world.demands[*b]);
+        (&a.age, &a.id).cmp(&(&b.age, &b.id))
+    });
+    let mut planning = Planning::new(world);
+    for at in &order {
+        planning.keep(*at);
+    }
+    for at in &order {
+        planning.keep_in_part(*at);
+    }
+    for at in &order {
+        planning.give_exact(*at);
+    }
+    for at in &order {
+        planning.complete(*at);
+    }
+    for at in &order {
+        planning.give_new(*at);
+    }
+    planning.finish()
+}
+
+/// How far a Service has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Not all that it holds fits, or it holds nothing.
+    Open,
+    /// Exact addresses are to be found for it.
+    Exact,
+    /// A second family is to be found for it, in the pool of what it keeps.
+    Incomplete,
+    /// New addresses are to be found for it.
+    New,
+    /// Decided.
+    Done,
+    /// Decided: its status is not touched.
+    Untouched,
+}
+
+struct Draft {
+    stage: Stage,
+    addresses: Vec<IpAddr>,
+    lost: Option<Why>,
+    lacks: Option<Why>,
+}
+
+enum Fit {
+    Whole,
+    Unknown,
+}
+
+struct Planning<'a> {
+    world: &'a World<'a>,
+    ledger: Ledger<'a>,
+    drafts: Vec<Draft>,
+}
+
+impl<'a> Planning<'a> {
+    fn new(world: &'a World<'a>) -> Self {
+        let draft = || Draft { stage: Stage::Open, addresses: Vec::new(), lost: None, lacks: None };
+        Self {
+            world,
+            ledger: Ledger::new(world.pools, world.demands),
+            drafts: std::iter::repeat_with(draft).take(world.demands.len()).collect(),
+        }
+    }
+
+    fn demand(&self, at: At) -> &'a Demand {
+        self.world.demands[at]
+    }
+
+    /// What the Service has, as far as is known: what was last written to it, or else what its status shows.
+    fn holding(&self, at: At) -> &'a [IpAddr] {
+        let demand = self.demand(at);
+        self.world.unechoed.get(&demand.id).map_or(&demand.held, |written| &written.addresses)
+    }
+
+    /// Step 1.
+    fn keep(&mut self, at: At) {
+        let (demand, held) = (self.demand(at), self.holding(at));
+        if self.world.unechoed.get(&demand.id).is_some_and(|written| !written.landed) {
+            for address in demand.held.iter().filter(|address| !held.contains(address)) {
+                self.ledger.vacate(at, *address);
+            }
+        }
+        if held.is_empty() {
+            return;
+        }
+        let fit = self.fits(demand, held).and_then(|fit| match fit {
+            Fit::Unknown => Ok(fit),
+            Fit::Whole => held
+                .iter()
+                .try_for_each(|address| self.ledger.admit(at, *address, true))
+                .map(|()| fit),
+        });
+        let draft = &mut self.drafts[at];
+        match fit {
+            Ok(Fit::Whole) => {
+                held.iter().for_each(|address| self.ledger.occupy(at, *address));
+                draft.addresses = held.to_vec();
+                draft.lacks = demand.wants.as_ref().err().cloned();
+                let complete = draft.lacks.is_some()
+                    || demand.families.as_ref().is_ok_and(|f| f.all().len() == held.len());
+                draft.stage = if complete { Stage::Done } else { Stage::Incomplete };
+            }
+            Ok(Fit::Unknown) => {
+                for address in held {
+                    if self.ledger.admit(at, *address, true).is_ok() {
+                        self.ledger.occupy(at, *address);
+                        draft.addresses.push(*address);
+                    }
+                }
+                draft.lacks = Some(Why::PoolsNotKnown);
+                draft.stage = Stage::Untouched;
+            }
+            Err(why) => draft.lost = Some(why),
+        }
+    }
+
+    /// Whether the Service could go on with exactly what it holds, other Services aside.
+    fn fits(&self, demand: &Demand, held: &[IpAddr]) -> Result<Fit, Why> {
+        let pools = self.world.pools;
+        let wants = demand.wants.as_ref().ok();
+        if self.world.stray == Stray::Keep {
+            let wants_unknown = wants
+                .and_then(|wants| wants.pool.as_ref())
+                .is_some_and(|pool| pools.named(pool).is_none());
+            if wants_unknown || held.iter().any(|address| pools.holding(*address).is_none()) {
+                return Ok(Fit::Unknown);
+            }
+        }
+        let families = demand.families.clone()?;
+        let at = common_pool(self.world, held)
+            .ok_or_else(|| Why::NotInPools { addresses: held.to_vec() })?;
+        self.allows(demand, at, held)?;
+        if !families.satisfied_by(held) {
+            let addresses = held.to_vec();
+            return Err(Why::FamiliesChanged { addresses, families: families.all() });
+        }
+        let pool = pools.at(at);
+        if let Some(requested) = wants.and_then(|wants| wants.pool.as_ref())
+            && *requested != pool.name
+        {
+            let (requested, current) = (requested.clone(), pool.name.clone());
+            return Err(Why::OtherPoolRequested { requested, current });
+        }
+        match wants.map(|wants| &wants.addresses) {
+            Some(requested) if !requested.is_empty() && !same_set(requested, held) => {
+                let (requested, current) = (requested.clone(), held.to_vec());
+                Err(Why::OtherAddressesRequested { requested, current })
+            }
+            _ => Ok(Fit::Whole),
+        }
+    }
+
+    /// Whether the pool gives these addresses, which it holds, to that Service.
+    fn allows(&self, demand: &Demand, pool: usize, addresses: &[IpAddr]) -> Result<(), Why> {
+        let pool = self.world.pools.at(pool);
+        if let Some(address) = addresses.iter().find(|address| !gives(pool, **address)) {
+            return Err(Why::Avoided { address: *address, pool: pool.name.clone() });
+        }
+        if !serves(pool, demand, self.world.namespaces) {
+            return Err(Why::PoolNotForService { pool: pool.name.clone() });
+        }
+        Ok(())
+    }
+
+    /// Step 2, and what step each Service goes to.
+    fn keep_in_part(&mut self, at: At) {
+        if self.drafts[at].stage != Stage::Open {
+            return;
+        }
+        let (demand, held) = (self.demand(at), self.holding(at));
+        let (families, wants) = match (&demand.families, &demand.wants) {
+            (Ok(families), Ok(wants)) => (*families, wants),
+            (Err(why), _) | (_, Err(why)) => {
+                held.iter().for_each(|address| self.ledger.vacate(at, *address));
+                let draft = &mut self.drafts[at];
+                (draft.stage, draft.lacks) = (Stage::Done, Some(why.clone()));
+                return;
+            }
+        };
+        let mut kept: Vec<IpAddr> = Vec::new();
+        for address in held {
+            if self.keepable(at, *address, families, wants, &kept) {
+                self.ledger.occupy(at, *address);
+                kept.push(*address);
+            } else {
+                self.ledger.vacate(at, *address);
+            }
+        }
+        let draft = &mut self.drafts[at];
+        draft.stage = match (wants.addresses.is_empty(), kept.is_empty()) {
+            (false, _) => Stage::Exact,
+            (true, false) => Stage::Incomplete,
+            (true, true) => Stage::New,
+        };
+        draft.addresses = kept;
+    }
+
+    fn keepable(
+        &self,
+        at: At,
+        address: IpAddr,
+        families: Families,
+        wants: &Wants,
+        kept: &[IpAddr],
+    ) -> bool {
+        let pools = self.world.pools;
+        let Some(pool) = pools.at_address(address) else { return false };
+        let family = Family::of(address);
+        families.admit(family)
+            && kept
+                .iter()
+                .all(|other| Family::of(*other) != family && pools.at_address(*other) == Some(pool))
+            && wants.pool.as_ref().is_none_or(|wanted| *wanted == pools.at(pool).name)
+            && (wants.addresses.is_empty() || wants.addresses.contains(&address))
+            && self.allows(self.demand(at), pool, &[address]).is_ok()
+            && self.ledger.admit(at, address, true).is_ok()
+    }
+
+    /// Step 3.
+    fn give_exact(&mut self, at: At) {
+        if self.drafts[at].stage != Stage::Exact {
+            return;
+        }
+        match self.exact(at) {
+            Ok(missing) => {
+                for address in missing {
+                    self.ledger.occupy(at, address);
+                    self.drafts[at].addresses.push(address);
+                }
+            }
+            Err(why) => {
+                self.give_up(at, &why);
+                self.drafts[at].lacks = Some(why);
+            }
+        }
+        self.drafts[at].stage = Stage::Done;
+    }
+
+    /// The addresses to add to what is kept so that the request is met, v4 first.
+    fn exact(&self, at: At) -> Result<Vec<IpAddr>, Why> {
+        let demand = self.demand(at);
+        let wants = demand.wants.as_ref().map_err(Clone::clone)?;
+        let families = demand.families.as_ref().map_err(Clone::clone)?.all();
+        let mut addresses = wants.addresses.clone();
+        addresses.sort_unstable();
+        if !addresses.iter().copied().map(Family::of).eq(families.iter().copied()) {
+            return Err(Why::FamilyMismatch { addresses, families });
+        }
+        let wanted_pool = match &wants.pool {
+            Some(pool) if self.world.pools.named(pool).is_none() => {
+                return Err(Why::UnknownPool { pool: pool.clone() });
+            }
+            other => other.as_ref(),
+        };
+        let Some(pool) = common_pool(self.world, &addresses) else {
+            return Err(Why::NotInPools { addresses });
+        };
+        if let Some(wanted) = wanted_pool
+            && *wanted != self.world.pools.at(pool).name
+        {
+            return Err(Why::AddressesNotInRequestedPool { addresses, pool: wanted.clone() });
+        }
+        self.allows(demand, pool, &addresses)?;
+        addresses.retain(|address| !self.drafts[at].addresses.contains(address));
+        for address in &addresses {
+            self.ledger.admit(at, *address, self.holding(at).contains(address))?;
+        }
+        Ok(addresses)
+    }
+
+    /// Step 4.
+    fn complete(&mut self, at: At) {
+        if self.drafts[at].stage != Stage::Incomplete {
+            return;
+        }
+        let Ok(families) = self.demand(at).families else { return };
+        self.drafts[at].stage = Stage::Done;
+        let kept = &self.drafts[at].addresses;
+        let Some(pool) = kept.first().and_then(|first| self.world.pools.at_address(*first)) else {
+            return;
+        };
+        let missing = |kept: &[IpAddr]| {
+            families.all().iter().copied().find(|f| kept.iter().all(|a| Family::of(*a) != *f))
+        };
+        let Some(family) = missing(kept) else { return };
+        if let Some(address) = self.offer(at, pool, family) {
+            self.ledger.occupy(at, address);
+            self.drafts[at].addresses.push(address);
+            return;
+        }
+        let why = Why::PoolExhausted { pool: self.world.pools.at(pool).name.clone(), family };
+        if families == Families::RequireDual {
+            self.give_up(at, &why);
+            self.drafts[at].stage = Stage::New;
+        } else {
+            self.drafts[at].lacks = Some(why);
+        }
+    }
+
+    /// Step 5.
+    fn give_new(&mut self, at: At) {
+        if self.drafts[at].stage != Stage::New {
+            return;
+        }
+        self.drafts[at].stage = Stage::Done;
+        let demand = self.demand(at);
+        let (Ok(families), Ok(wants)) = (&demand.families, &demand.wants) else { return };
+        let pools = self.world.pools;
+        let named = wants.pool.as_ref().map(|name| pools.at_name(name));
+        let candidates = match &named {
+            None => pools.automatic(),
+            Some(pool) => pool.as_slice(),
+        };
+        let open: Vec<usize> = candidates
+            .iter()
+            .copied()
+            .filter(|pool| serves(pools.at(*pool), demand, self.world.namespaces))
+            .collect();
+        let needs: &[&[Family]] = match families {
+            Families::PreferDual { primary: Family::V4 } => {
+                &[families.all(), &[Family::V4], &[Family::V6]]
+            }
+            Families::PreferDual { primary: Family::V6 } => {
+                &[families.all(), &[Family::V6], &[Family::V4]]
+            }
+            Families::Single(_) | Families::RequireDual => &[families.all()],
+        };
+        let found = needs.iter().find_map(|need| self.first_pool(at, &open, need));
+        let Some((pool, addresses)) = found else {
+            self.drafts[at].lacks = Some(self.refusal(demand, wants, *families));
+            return;
+        };
+        addresses.iter().for_each(|address| self.ledger.occupy(at, *address));
+        let lacking =
+            families.all().iter().find(|f| addresses.iter().all(|a| Family::of(*a) != **f));
+        self.drafts[at].lacks = lacking.map(|family| Why::PoolExhausted {
+            pool: pools.at(pool).name.clone(),
+            family: *family,
+        });
+        self.drafts[at].addresses = addresses;
+    }
+
+    /// The first of `open` with one address of each family in `need`; pools where one of them is shared come first.
+    fn first_pool(
+        &mut self,
+        at: At,
+        open: &[usize],
+        need: &[Family],
+    ) -> Option<(usize, Vec<IpAddr>)> {
+        let has_partners = |this: &mut Self, pool: usize| {
+            need.iter().any(|family| this.ledger.beside(at, pool, *family).is_some())
+        };
+        let offers = |this: &mut Self, pool: usize| -> Option<(usize, Vec<IpAddr>)> {
+            // Most pools that are asked are full, so they are asked before anything is allocated.
+            need.iter().try_for_each(|family| this.offer(at, pool, *family).map(|_| ()))?;
+            Some((pool, need.iter().filter_map(|family| this.offer(at, pool, *family)).collect()))
+        };
+        let shared = self.demand(at).sharing.is_some();
+        let beside = shared.then(|| {
+            let mut pools = open.iter().copied().filter(|pool| has_partners(self, *pool));
+            pools.next()
+        });
+        if let Some(found) = beside.flatten().and_then(|pool| offers(self, pool)) {
+            return Some(found);
+        }
+        open.iter().find_map(|pool| offers(self, *pool))
+    }
+
+    fn offer(&mut self, at: At, pool: usize, family: Family) -> Option<IpAddr> {
+        self.ledger.beside(at, pool, family).or_else(|| self.ledger.lowest(pool, family))
+    }
+
+    /// What was kept in part is given up after all.
+    fn give_up(&mut self, at: At, why: &Why) {
+        for address in std::mem::take(&mut self.drafts[at].addresses) {
+            self.ledger.release(at, address);
+            self.drafts[at].lost.get_or_insert_with(|| why.clone());
+        }
+    }
+
+    /// Why no pool could give anything new.
+    fn refusal(&mut self, demand: &Demand, wants: &Wants, families: Families) -> Why {
+        let pools = self.world.pools;
+        if pools.is_empty() {
+            return Why::NoPools;
+        }
+        let Some(name) = &wants.pool else {
+            let named = pools.len().min(NAMED_AT_MOST);
+            let tried = (0..named)
+                .map(|at| (pools.at(at).name.clone(), self.pool_refusal(demand, at, families)))
+                .collect();
+            return Why::NoneAvailable { tried, more: pools.len() - named };
+        };
+        let pool = name.clone();
+        let Some(at) = pools.at_name(name) else { return Why::UnknownPool { pool } };
+        match self.pool_refusal_of(demand, at, families) {
+            PoolRefusal::NotForService | PoolRefusal::NotAutomatic => {
+                Why::PoolNotForService { pool }
+            }
+            PoolRefusal::LacksFamily(family) | PoolRefusal::Exhausted(family) => {
+                Why::PoolExhausted { pool, family }
+            }
+        }
+    }
+
+    fn pool_refusal(&mut self, demand: &Demand, at: usize, families: Families) -> PoolRefusal {
+        if self.world.pools.at(at).auto_assign {
+            self.pool_refusal_of(demand, at, families)
+        } else {
+            PoolRefusal::NotAutomatic
+        }
+    }
+
+    fn pool_refusal_of(&mut self, demand: &Demand, at: usize, families: Families) -> PoolRefusal {
+        let pool = self.world.pools.at(at);
+        if !serves(pool, demand, self.world.namespaces) {
+            return PoolRefusal::NotForService;
+        }
+        let has = |family: &Family| pool.ranges.iter().any(|range| range.family() == *family);
+        // Of `PreferDual` either would have done, so what the pool has is what ran out.
+        let either = matches!(families, Families::PreferDual { .. });
+        let lacking = families.all().iter().find(|family| !has(family) && !either);
+        let full = |family: &&Family| has(family) && self.ledger.lowest(at, **family).is_none();
+        let full = families.all().iter().find(full);
+        match (lacking, full) {
+            (Some(family), _) => PoolRefusal::LacksFamily(*family),
+            (None, Some(family)) => PoolRefusal::Exhausted(*family),
+            (None, None) => PoolRefusal::LacksFamily(families.all()[0]),
+        }
+    }
+
+    fn finish(self) -> Plan {
+        let pools = self.world.pools;
+        let usage = (0..pools.len()).map(|at| Usage {
+            pool: pools.at(at).name.clone(),
+            v4: self.ledger.in_use(at, Family::V4),
+            v6: self.ledger.in_use(at, Family::V6),
+        });
+        let usage = usage.collect();
+        let holdings = (0..self.drafts.len()).map(|at| self.holding(at)).collect::<Vec<_>>();
+        let verdicts = self.drafts.into_iter().zip(holdings).map(|(draft, held)| {
+            let stays = |address: &IpAddr| draft.addresses.contains(address);
+            let all_stay = held.iter().all(stays);
+            let pool = draft.addresses.first().and_then(|first| pools.holding(*first));
+            let outcome = match (draft.stage, pool) {
+                (Stage::Untouched, _) => Outcome::Untouched,
+                (_, Some(pool)) => {
+                    Outcome::Granted(Grant { pool: pool.name.clone(), addresses: draft.addresses })
+                }
+                (_, None) => Outcome::Nothing,
+            };
+            let kept = all_stay || outcome == Outcome::Untouched;
+            Verdict { outcome, lost: draft.lost.filter(|_| !kept), lacks: draft.lacks }
+        });
+        Plan { verdicts: verdicts.collect(), usage }
+    }
+}
+
+/// The one pool that holds all of `addresses`; `None` also when there are none.
+fn common_pool(world: &World<'_>, addresses: &[IpAddr]) -> Option<usize> {
+    let (first, rest) = addresses.split_first()?;
+    let pool = world.pools.at_address(*first)?;
+    rest.iter().all(|address| world.pools.at_address(*address) == Some(pool)).then_some(pool)
+}
+
+fn same_set(a: &[IpAddr], b: &[IpAddr]) -> bool {
+    a.len() == b.len() && a.iter().all(|address| b.contains(address))
+}
