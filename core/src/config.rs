@@ -1,4 +1,15 @@
 //! What operators configured, as meant: pools and advertisements, free of Kubernetes' shapes.
+//!
+//! ```text
+//! objects ──parse──▶ offers ──settle──▶ the configuration in force, and a problem for each object that is not
+//!                               ▲   what was in force before
+//! ```
+
+mod refusal;
+mod settle;
+
+pub use refusal::{EntryFault, Refusal, SelectorFault};
+pub use settle::{Configuration, InForce, Object, Offer, Offers, Problem, settle};
 
 use std::collections::BTreeSet;
 

@@ -1,0 +1,177 @@
+//! Which version of each object is in force.
+//!
+//! One broken object must not stop the others, nor take away what worked before it was broken. So each object is judged
+//! alone: what it says now is in force if it can be read and overlaps nothing that comes before it; else the last
+//! version that was in force goes on. Of two pools that overlap, there comes first
+//!
+//! 1. one whose ranges are those already in force: the edit that made the overlap yields, not what it ran into;
+//! 2. the older object;
+//! 3. the one whose name sorts first.
+//!
+//! So a pool that is in force stays in force, in one version or another, until its object is deleted.
+
+mod pools;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Advertisement, Pool, Refusal};
+use crate::name::{AdvertisementName, PoolName};
+
+/// What one object says now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer<T> {
+    /// When the object was created, in seconds since 1970.
+    pub created: i64,
+    /// What it means, or all that is wrong with it (never empty).
+    pub says: Result<Arc<T>, Vec<Refusal>>,
+}
+
+/// What all objects say now. An object that is not here does not exist.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offers {
+    /// The IPAddressPools.
+    pub pools: BTreeMap<PoolName, Offer<Pool>>,
+    /// The L2Advertisements.
+    pub advertisements: BTreeMap<AdvertisementName, Offer<Advertisement>>,
+}
+
+/// What is in force. No two of its pools have an address in common.
+///
+/// The default is the state before the first [`settle`]: nothing is in force, and nothing is known to be absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Configuration {
+    pools: BTreeMap<PoolName, Arc<Pool>>,
+    advertisements: BTreeMap<AdvertisementName, Arc<Advertisement>>,
+    unknown: BTreeSet<Object>,
+    had_pool: bool,
+}
+
+/// An object of configuration, by kind and name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Object {
+    /// An IPAddressPool.
+    Pool(PoolName),
+    /// An L2Advertisement.
+    Advertisement(AdvertisementName),
+}
+
+/// What is in force in place of what an object says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum InForce {
+    /// The last version that was.
+    LastGood,
+    /// Nothing: there has been none since this process began.
+    Nothing,
+}
+
+/// An object whose present version is not in force.
+///
+/// `Display` is the whole sentence for its condition and Event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The object.
+    pub object: Object,
+    /// Why not; never empty.
+    pub refusals: Vec<Refusal>,
+    /// What is in force instead.
+    pub in_force: InForce,
+}
+
+impl Configuration {
+    /// The pools in force, by name.
+    pub fn pools(&self) -> &BTreeMap<PoolName, Arc<Pool>> {
+        &self.pools
+    }
+
+    /// The advertisements in force, by name.
+    pub fn advertisements(&self) -> &BTreeMap<AdvertisementName, Arc<Advertisement>> {
+        &self.advertisements
+    }
+
+    /// The objects that exist and of which no version is in force.
+    pub fn unknown(&self) -> &BTreeSet<Object> {
+        &self.unknown
+    }
+
+    /// Whether an address that lies in no pool in force is known to lie in none at all, so that a Service may lose it.
+    ///
+    /// It is not known while some pool's object has no good version, nor before any pool was ever in force: then the
+    /// likelier cause is a broken object, or a process that looks into the wrong namespace.
+    pub fn knows_every_pool(&self) -> bool {
+        self.had_pool && !self.unknown.iter().any(|object| matches!(object, Object::Pool(_)))
+    }
+}
+
+/// What is in force once `offers` have been heard, given what was in force before them; and a problem for each object
+/// whose present version is not, in the order of kind and name.
+pub fn settle(previous: &Configuration, offers: &Offers) -> (Configuration, Vec<Problem>) {
+    let (pools, faults) = pools::settle(&previous.pools, &offers.pools);
+    let mut problems: BTreeMap<Object, Vec<Refusal>> =
+        faults.into_iter().map(|(name, faults)| (Object::Pool(name), faults)).collect();
+    let mut now = Configuration { pools, ..Configuration::default() };
+    now.had_pool = previous.had_pool || !now.pools.is_empty();
+    for (name, offer) in &offers.advertisements {
+        let last_good = previous.advertisements.get(name);
+        let in_force = match &offer.says {
+            Ok(says) => Some(says),
+            Err(refusals) => {
+                problems.insert(Object::Advertisement(name.clone()), refusals.clone());
+                last_good
+            }
+        };
+        if let Some(version) = in_force {
+            now.advertisements.insert(name.clone(), version.clone());
+        }
+    }
+    let problems: Vec<Problem> = problems
+        .into_iter()
+        .map(|(object, refusals)| {
+            let stands = match &object {
+                Object::Pool(name) => now.pools.contains_key(name),
+                Object::Advertisement(name) => now.advertisements.contains_key(name),
+            };
+            let in_force = if stands { InForce::LastGood } else { InForce::Nothing };
+            Problem { object, refusals, in_force }
+        })
+        .collect();
+    now.unknown = problems
+        .iter()
+        .filter(|problem| problem.in_force == InForce::Nothing)
+        .map(|problem| problem.object.clone())
+        .collect();
+    (now, problems)
+}
+
+impl Problem {
+    /// The first fault in one word: a condition's or Event's reason.
+    pub fn reason(&self) -> &'static str {
+        self.refusals.first().map_or("Invalid", Refusal::reason)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, refusal) in self.refusals.iter().enumerate() {
+            let separator = if at == 0 { "" } else { "; " };
+            write!(f, "{separator}{refusal}")?;
+        }
+        f.write_str(match self.in_force {
+            InForce::LastGood => ". The last good version stays in force.",
+            InForce::Nothing => ". No version of it is in force.",
+        })
+    }
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pool(name) => write!(f, "IPAddressPool {name}"),
+            Self::Advertisement(name) => write!(f, "L2Advertisement {name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
