@@ -1,1 +1,23 @@
+//! The one door to the API server. It decides nothing: it carries what is there to those who plan, and what they
+//! decided back.
+//!
+//! ```text
+//! client ─▶ Door ─┬─▶ feed (list, then watch) ─┬─▶ cache   (parsed objects, one Dirty mark for all)
+//!                 │                            ├─▶ leases  (LeaseEvents in their order)
+//!                 │                            └─▶ leader  (who leads)
+//!                 └─▶ one compare-and-swap ◀──── leases::LeaseWriter, leader
+//! Client ─▶ events (core/v1 Events, never waiting)
+//! ```
 #![forbid(unsafe_code)]
+
+pub mod cache;
+pub mod client;
+pub mod events;
+pub mod feed;
+pub mod leader;
+pub mod leases;
+
+mod swap;
+
+#[cfg(test)]
+mod fake;

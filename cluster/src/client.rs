@@ -1,0 +1,199 @@
+//! Connections to the API server, none of which waits for ever.
+//!
+//! kube's default client hangs on a server that is stopped, and sends a request that was answered 429, 503 or 504 up
+//! to fifteen times inside one call. Here nothing is sent twice but by its own caller, connecting takes a second or
+//! fails, and every caller sets its own deadline for the answer.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use tokio::time::Instant;
+
+/// How long a TCP and TLS handshake may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long an answer to a write that is no Lease's may take.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections are not made anew more often than this: a server that is slow for everybody must not be given
+/// handshakes to compute as well.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Where the API server is found.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// A kubeconfig file. Without it: the files that `KUBECONFIG` names, `~/.kube/config`, or the pod's own account.
+    pub kubeconfig: Option<PathBuf>,
+    /// The context in that file; without it, its current one.
+    pub context: Option<String>,
+}
+
+/// Why no connection could be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The file that was named cannot be used.
+    #[error("kubeconfig {path}: {source}")]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: kube::config::KubeconfigError,
+    },
+    /// No file was named, and there is neither a usable kubeconfig nor a service account.
+    #[error("found no API server: {0}; pass --kubeconfig, set KUBECONFIG, or run in a pod")]
+    Infer(kube::config::InferConfigError),
+    /// The settings make no client, as with an unreadable certificate.
+    #[error("client for {server}: {source}")]
+    Client {
+        /// The server's URL.
+        server: String,
+        /// What is wrong.
+        source: Box<kube::Error>,
+    },
+}
+
+/// The connections of one process.
+#[derive(Clone)]
+pub struct Clients {
+    /// For lists and watches, which set their own deadlines.
+    pub watches: Door,
+    /// For Leases: their answers are waited for shorter than anything depends on them.
+    pub leases: Door,
+    /// For all other reads and writes: each ends after 10 s at the latest, and none is sent twice.
+    pub writes: Client,
+    /// The namespace of the kubeconfig's context or of the pod, `default` if neither names one.
+    pub namespace: String,
+}
+
+/// Reads the configuration and sets up the clients. Nothing is sent yet: an API server that is down is met later.
+pub async fn connect(options: &Options) -> Result<Clients, ConnectError> {
+    let mut config = load(options).await?;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.default_retry = false;
+    let namespace = config.default_namespace.clone();
+    let watches = Door::to(config.clone())?;
+    // Time that a connection lay idle in the pool is no time that the server was silent.
+    config.reset_reader_on_write = true;
+    config.read_timeout = Some(WRITE_TIMEOUT);
+    config.write_timeout = Some(WRITE_TIMEOUT);
+    let writes = client(&config)?;
+    let leases = Door::to(config)?;
+    Ok(Clients { watches, leases, writes, namespace })
+}
+
+async fn load(options: &Options) -> Result<Config, ConnectError> {
+    let choice = KubeConfigOptions { context: options.context.clone(), ..Default::default() };
+    let Some(path) = &options.kubeconfig else {
+        return match &options.context {
+            None => Config::infer().await.map_err(ConnectError::Infer),
+            Some(_) => Config::from_kubeconfig(&choice)
+                .await
+                .map_err(|source| ConnectError::Kubeconfig { path: "$KUBECONFIG".into(), source }),
+        };
+    };
+    let failed = |source| ConnectError::Kubeconfig { path: path.clone(), source };
+    let file = Kubeconfig::read_from(path).map_err(failed)?;
+    Config::from_custom_kubeconfig(file, &choice).await.map_err(failed)
+}
+
+fn client(config: &Config) -> Result<Client, ConnectError> {
+    Client::try_from(config.clone()).map_err(|source| ConnectError::Client {
+        server: config.cluster_url.to_string(),
+        source: Box::new(source),
+    })
+}
+
+/// A client that can be exchanged for one with fresh connections, for all who share it.
+///
+/// Connections are kept open and used again. One whose server's machine has died swallows requests until TCP gives up,
+/// minutes later; who got no answer in time asks for a fresh one instead.
+#[derive(Clone)]
+pub struct Door(Arc<Inner>);
+
+struct Inner {
+    open: Box<dyn Fn() -> Result<Client, ConnectError> + Send + Sync>,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    client: Client,
+    made: Instant,
+    generation: u64,
+}
+
+/// A client as a [`Door`] gave it.
+#[derive(Clone)]
+pub struct Visit {
+    /// The client.
+    pub client: Client,
+    generation: u64,
+}
+
+impl Door {
+    /// A door to the server of `config`.
+    pub fn to(config: Config) -> Result<Self, ConnectError> {
+        Self::opened_by(move || client(&config))
+    }
+
+    /// A door whose clients `open` makes: a test's in-process server.
+    pub fn opened_by(
+        open: impl Fn() -> Result<Client, ConnectError> + Send + Sync + 'static,
+    ) -> Result<Self, ConnectError> {
+        let current = Current { client: open()?, made: Instant::now(), generation: 0 };
+        Ok(Self(Arc::new(Inner { open: Box::new(open), current: Mutex::new(current) })))
+    }
+
+    /// The client of the present.
+    pub fn enter(&self) -> Visit {
+        let current = self.current();
+        Visit { client: current.client.clone(), generation: current.generation }
+    }
+
+    /// A client after `failed` gave no answer in time: with connections of its own, unless another caller has
+    /// already brought one, or the present one is less than a second old.
+    pub fn enter_anew(&self, failed: &Visit) -> Visit {
+        let mut current = self.current();
+        if current.generation == failed.generation && current.made.elapsed() >= RENEWAL_INTERVAL {
+            match (self.0.open)() {
+                Ok(client) => {
+                    let generation = current.generation + 1;
+                    *current = Current { client, made: Instant::now(), generation };
+                }
+                Err(error) => tracing::warn!(%error, "no fresh connection, the old one stays"),
+            }
+        }
+        Visit { client: current.client.clone(), generation: current.generation }
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        // What a panicking holder could leave half done is a struct assignment: there is nothing half done.
+        self.0.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_kubeconfig_that_is_not_there_is_named_in_the_error() {
+        let options = Options { kubeconfig: Some("/nowhere/kubeconfig".into()), context: None };
+        let error = connect(&options).await.err().expect("the file does not exist").to_string();
+        assert!(error.starts_with("kubeconfig /nowhere/kubeconfig: "), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_who_got_no_answer_share_one_fresh_client_and_none_comes_within_a_second() {
+        let config = Config::new("http://127.0.0.1:1".parse().expect("a URL"));
+        let door = Door::to(config).expect("a client");
+        let first = door.enter();
+        assert_eq!(door.enter_anew(&first).generation, 0, "it was made just now");
+        tokio::time::advance(RENEWAL_INTERVAL).await;
+        assert_eq!(door.enter_anew(&first).generation, 1);
+        assert_eq!(door.enter_anew(&first).generation, 1, "another brought it already");
+        let second = door.enter();
+        tokio::time::advance(RENEWAL_INTERVAL).await;
+        assert_eq!(door.enter_anew(&second).generation, 2);
+    }
+}
