@@ -1,0 +1,361 @@
+//! A cluster on one machine: nodes as network namespaces on a switch, and a real control plane.
+//!
+//! ```text
+//!   api: etcd, kube-apiserver, kube-controller-manager          client: HTTP, ARP, NDP
+//!        │ mgmt 10.99.0.0/24                                        │
+//!   ─────┴───────┬──────────────┬─────────── ···                    │
+//!              node1          node2          each: kube-proxy, herald-speaker, pods on lo
+//!   ─────────────┴──────────────┴─────────── ··· ───────────────────┘
+//!          lan 192.168.0.0/16, fd00:99::/64; VIPs lie here
+//! ```
+//!
+//! It needs root, and one lab runs at a time on a machine: [`Lab::boot`] waits for its turn. What it starts it ends:
+//! when it is dropped; by the kernel when its process dies; what is left then (namespaces, a folder), when the next lab
+//! boots. `ip netns exec herald-lab-<pid>-<n>-node1 bash` enters a node.
+
+pub mod controlplane;
+pub mod endpoint;
+mod folder;
+pub mod herald;
+pub mod http;
+pub mod identity;
+pub mod namespace;
+pub mod network;
+pub mod node;
+pub mod process;
+pub mod wait;
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use futures::future::try_join_all;
+use tokio::io::AsyncWriteExt;
+
+use self::controlplane::ControlPlane;
+use self::endpoint::Endpoint;
+use self::folder::{Folder, Turn};
+use self::http::{Answer, Failure};
+use self::identity::Identity;
+use self::namespace::Namespace;
+use self::network::{Network, Segment};
+use self::node::{Node, PROXY_HEALTH_PORT};
+use self::process::Process;
+
+/// The client's number on the LAN.
+const CLIENT_HOST: u8 = 200;
+/// Long enough for kube-proxy's first work while the machine compiles something.
+const PROXY_START: Duration = Duration::from_secs(60);
+/// The namespace that `manifests/` installs into.
+pub const HERALD_SYSTEM: &str = "herald-system";
+/// The namespace of a cluster that changes over.
+pub const METALLB_SYSTEM: &str = "metallb-system";
+
+/// A running cluster. See the module's documentation.
+pub struct Lab {
+    // Dropped from the top: first who runs, then where it ran, last the right to run.
+    processes: Mutex<BTreeMap<String, Process>>,
+    plane: ControlPlane,
+    nodes: Vec<Node>,
+    client: Namespace,
+    controllers: Mutex<BTreeMap<u8, Namespace>>,
+    network: Network,
+    folder: Folder,
+    _turn: Turn,
+}
+
+impl Lab {
+    /// Boots a cluster of `nodes` nodes, 1 to 9, with kube-proxy on each and without Herald.
+    pub async fn boot(nodes: u8) -> anyhow::Result<Self> {
+        ensure!((1..=9).contains(&nodes), "a lab has 1 to 9 nodes, not {nodes}");
+        folder::check_machine()?;
+        let turn = Turn::wait().await?;
+        namespace::sweep().context("end what an earlier lab left")?;
+        let folder = Folder::create()?;
+        let named = |host: &str| folder.namespace(host);
+        let network = Network::create(named("switch"))?;
+        let api = Namespace::create(named("api"))?;
+        let identities = components();
+        let plane = ControlPlane::boot(api, &network, folder.path(), &identities);
+        let places = async {
+            let client = Namespace::create(named("client"))?;
+            network.plug("client", CLIENT_HOST, &client, &[Segment::Lan])?;
+            let nodes = (1..=nodes)
+                .map(|number| Node::create(number, named(&format!("node{number}")), &network))
+                .collect::<anyhow::Result<Vec<_>>>()?;
+            nodes.iter().try_for_each(|node| node.route_pods_of(&nodes))?;
+            Ok((client, nodes))
+        };
+        let (plane, (client, nodes)) = futures::future::try_join(plane, places).await?;
+        let lab = Self {
+            processes: Mutex::default(),
+            plane,
+            nodes,
+            client,
+            controllers: Mutex::default(),
+            network,
+            folder,
+            _turn: turn,
+        };
+        try_join_all(lab.nodes.iter().map(|node| node.register(lab.client()))).await?;
+        for node in &lab.nodes {
+            lab.start_proxy(node)?;
+        }
+        try_join_all(lab.nodes.iter().map(|node| lab.proxy_ready(node))).await?;
+        Ok(lab)
+    }
+
+    /// Its name, unlike that of any other lab: `<name>-<host>` are its namespaces.
+    pub fn name(&self) -> &str {
+        self.folder.name()
+    }
+
+    /// A client of the API server with every right.
+    pub fn client(&self) -> kube::Client {
+        self.plane.client()
+    }
+
+    /// A kubeconfig with every right, which works outside the lab's namespaces.
+    pub fn kubeconfig(&self) -> &Path {
+        self.plane.admin_kubeconfig()
+    }
+
+    /// The control plane.
+    pub fn control_plane(&self) -> &ControlPlane {
+        &self.plane
+    }
+
+    /// Every node, in the order of their names.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The node called `name`; an error when there is none.
+    pub fn node(&self, name: &str) -> anyhow::Result<&Node> {
+        let found = self.nodes.iter().find(|node| node.name() == name);
+        found.with_context(|| format!("the lab has no node {name}"))
+    }
+
+    /// The namespace of the client, which is on the LAN alone.
+    pub fn client_namespace(&self) -> &Namespace {
+        &self.client
+    }
+
+    /// Both segments.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Where logs, kubeconfigs and etcd's data lie. Deleted with the lab, or kept as `herald-lab-failed` after a panic.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// GETs `/` from `server` as the client, over a connection of its own.
+    pub async fn get(&self, server: SocketAddr, patience: Duration) -> Result<Answer, Failure> {
+        let get = self.client.spawn(http::get(server, "/", patience));
+        get.await.unwrap_or_else(|error| Err(Failure::Broken(server, std::io::Error::other(error))))
+    }
+
+    /// Makes `endpoints` all that the Service `service` of `namespace`, which has no selector, has.
+    pub async fn set_endpoints(
+        &self,
+        namespace: &str,
+        service: &str,
+        endpoints: &[Endpoint],
+    ) -> anyhow::Result<()> {
+        endpoint::set_endpoints(self.client(), namespace, service, endpoints).await
+    }
+
+    /// Runs kubectl as admin and returns what it printed; an error with its words when it fails.
+    pub async fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        self.kubectl_with(arguments, "").await
+    }
+
+    /// Applies a manifest in YAML or JSON, of one or several documents.
+    pub async fn apply(&self, manifest: &str) -> anyhow::Result<()> {
+        self.kubectl_with(&["apply", "--server-side", "--force-conflicts", "-f", "-"], manifest)
+            .await?;
+        Ok(())
+    }
+
+    async fn kubectl_with(&self, arguments: &[&str], input: &str) -> anyhow::Result<String> {
+        let told = || format!("kubectl {}", arguments.join(" "));
+        let mut child = tokio::process::Command::new(self.plane.assets().join("kubectl"))
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig())
+            // Discovery is cached below the home otherwise, where every lab would leave some.
+            .arg("--cache-dir")
+            .arg(self.folder().join("kubectl-cache"))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(told)?;
+        let mut stdin = child.stdin.take().context("kubectl's standard input is piped")?;
+        let write = async move {
+            // kubectl that does not read its input says why by its status.
+            stdin.write_all(input.as_bytes()).await.ok();
+        };
+        let ((), output) = futures::future::join(write, child.wait_with_output()).await;
+        let output = output.with_context(told)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{}: {}: {}", told(), output.status, said.trim());
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// As [`wait::await_condition`], and an error tells the last lines of what runs on the nodes.
+    pub async fn await_condition<T>(
+        &self,
+        what: &str,
+        deadline: Duration,
+        probe: impl AsyncFnMut() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        wait::await_condition(what, deadline, probe).await.with_context(|| self.tails())
+    }
+
+    /// The last lines of every log of the nodes' processes and of the controllers.
+    pub fn tails(&self) -> String {
+        let mut text = String::new();
+        for process in self.processes().values() {
+            // Writing to a String does not fail.
+            writeln!(text, "--- {}\n{}", process.log().display(), process.tail(15)).ok();
+        }
+        text
+    }
+
+    /// The kube-proxy of `node`.
+    pub fn start_proxy(&self, node: &Node) -> anyhow::Result<Process> {
+        let kubeconfig = self.plane.kubeconfig(&Identity::proxy())?;
+        let proxy = node.start_proxy(self.plane.assets(), &kubeconfig, self.folder())?;
+        self.keep(proxy.clone());
+        Ok(proxy)
+    }
+
+    async fn proxy_ready(&self, node: &Node) -> anyhow::Result<()> {
+        let health = SocketAddr::from(([127, 0, 0, 1], PROXY_HEALTH_PORT));
+        let what = format!("kube-proxy of {} is healthy", node.name());
+        self.await_condition(&what, PROXY_START, async || {
+            let get = http::get(health, "/healthz", Duration::from_secs(1));
+            let answer = node.namespace().spawn(get).await??;
+            ensure!(answer.status == 200, "{answer:?}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes `node` off the API's network at the switch; it keeps its carrier.
+    pub fn cut_api(&self, node: &Node) -> anyhow::Result<()> {
+        self.network.cut(Segment::Management, node.name())
+    }
+
+    /// Undoes [`Lab::cut_api`].
+    pub fn heal_api(&self, node: &Node) -> anyhow::Result<()> {
+        self.network.heal(Segment::Management, node.name())
+    }
+
+    /// Takes `node` off the LAN at the switch; it keeps its carrier.
+    pub fn cut_lan(&self, node: &Node) -> anyhow::Result<()> {
+        self.network.cut(Segment::Lan, node.name())
+    }
+
+    /// Undoes [`Lab::cut_lan`].
+    pub fn heal_lan(&self, node: &Node) -> anyhow::Result<()> {
+        self.network.heal(Segment::Lan, node.name())
+    }
+
+    /// Takes the carrier from both interfaces of `node`.
+    pub fn links_down(&self, node: &Node) -> anyhow::Result<()> {
+        self.network.unplug(Segment::Lan, node.name())?;
+        self.network.unplug(Segment::Management, node.name())
+    }
+
+    /// Undoes [`Lab::links_down`].
+    pub fn links_up(&self, node: &Node) -> anyhow::Result<()> {
+        self.network.replug(Segment::Lan, node.name())?;
+        self.network.replug(Segment::Management, node.name())
+    }
+
+    /// What a node's loss is to the others: both links down at once, and whatever ran on it killed.
+    pub fn power_loss(&self, node: &Node) -> anyhow::Result<()> {
+        self.links_down(node)?;
+        let suffix = format!("-{}", node.name());
+        let names: Vec<_> = self.processes().keys().cloned().collect();
+        for name in names.iter().filter(|name| name.ends_with(&suffix)) {
+            if let Some(process) = self.forget(name) {
+                process.kill()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Suspends the API server: connections stand, and nothing answers.
+    pub fn pause_api(&self) -> anyhow::Result<()> {
+        self.plane.apiserver().stop()
+    }
+
+    /// Undoes [`Lab::pause_api`].
+    pub fn resume_api(&self) -> anyhow::Result<()> {
+        self.plane.apiserver().cont()
+    }
+
+    /// Kills the API server.
+    pub fn stop_api(&self) -> anyhow::Result<()> {
+        self.plane.stop_api()
+    }
+
+    /// Starts the API server after [`Lab::stop_api`], and waits until it is ready.
+    pub async fn start_api(&self) -> anyhow::Result<()> {
+        self.plane.start_api().await
+    }
+
+    /// Lets the client believe for good that `vip` is at `node`, as if the node had answered for it.
+    pub fn pretend_owner(&self, vip: IpAddr, node: &Node) -> anyhow::Result<()> {
+        network::remember_neighbour(&self.client, vip, node.lan_mac())
+    }
+
+    fn processes(&self) -> MutexGuard<'_, BTreeMap<String, Process>> {
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Holds `process` until the lab ends or another of its name takes its place.
+    fn keep(&self, process: Process) {
+        self.processes().insert(process.name().to_owned(), process);
+    }
+
+    fn forget(&self, name: &str) -> Option<Process> {
+        self.processes().remove(name)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for process in std::mem::take(&mut *self.processes()).into_values() {
+            if let Err(error) = process.kill() {
+                tracing::warn!("{error:#}");
+            }
+        }
+    }
+}
+
+/// Who logs in besides the control plane itself.
+fn components() -> Vec<Identity> {
+    let accounts = [HERALD_SYSTEM, METALLB_SYSTEM].into_iter().flat_map(|namespace| {
+        ["herald-controller", "herald-speaker"]
+            .map(|name| Identity::service_account(namespace, name))
+    });
+    accounts.chain([Identity::proxy()]).collect()
+}
+
+/// The root of the work tree.
+fn workspace() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package).to_owned()
+}

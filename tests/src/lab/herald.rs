@@ -1,0 +1,90 @@
+//! Herald's own processes: installed from `manifests/`, run under exactly the rights that those give.
+
+use std::collections::btree_map::Entry;
+use std::env;
+use std::path::PathBuf;
+use std::sync::PoisonError;
+
+use anyhow::ensure;
+
+use super::identity::Identity;
+use super::namespace::Namespace;
+use super::network::Segment;
+use super::node::Node;
+use super::process::{Process, Program};
+use super::{HERALD_SYSTEM, Lab, workspace};
+
+/// The number of controller replica 0 on the management network.
+const CONTROLLER_HOST: u8 = 100;
+
+/// Where Herald's programs lie: `HERALD_BIN_DIR`, or cargo's release folder.
+fn binaries() -> PathBuf {
+    match env::var_os("HERALD_BIN_DIR").filter(|path| !path.is_empty()) {
+        Some(folder) => PathBuf::from(folder),
+        None => {
+            let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+            target.unwrap_or_else(|| workspace().join("target")).join("release")
+        }
+    }
+}
+
+impl Lab {
+    /// Installs Herald's objects as a user would: `kubectl apply -k manifests`. Its workloads stay mere objects, as no
+    /// kubelet runs here: see [`Lab::start_controller`] and [`Lab::start_speaker`].
+    pub async fn install(&self) -> anyhow::Result<()> {
+        let manifests = workspace().join("manifests");
+        self.kubectl(&["apply", "-k", &manifests.to_string_lossy()]).await?;
+        Ok(())
+    }
+
+    /// Starts replica `replica`, 0 to 9, of the controller, in a namespace of its own on the API's network.
+    ///
+    /// It is called `herald-controller-<replica>`, and takes the place of one of that name.
+    pub fn start_controller(&self, replica: u8, arguments: &[&str]) -> anyhow::Result<Process> {
+        ensure!(replica <= 9, "controllers are numbered 0 to 9, not {replica}");
+        let program = self
+            .program("herald-controller", &format!("herald-controller-{replica}"))?
+            .args(arguments)
+            .without_capabilities();
+        let mut places = self.controllers.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = match places.entry(replica) {
+            Entry::Occupied(place) => place.into_mut(),
+            Entry::Vacant(place) => {
+                let host = format!("ctl{replica}");
+                let namespace = Namespace::create(self.folder.namespace(&host))?;
+                let segments = [Segment::Management];
+                self.network.plug(&host, CONTROLLER_HOST + replica, &namespace, &segments)?;
+                place.insert(namespace)
+            }
+        };
+        let process = program.start(place, self.folder())?;
+        self.keep(process.clone());
+        Ok(process)
+    }
+
+    /// Starts the speaker of `node`, called `herald-speaker-<node>`, with NET_RAW as its only capability.
+    pub fn start_speaker(&self, node: &Node, arguments: &[&str]) -> anyhow::Result<Process> {
+        let process = self
+            .program("herald-speaker", &format!("herald-speaker-{}", node.name()))?
+            .args(["--node-name", node.name()])
+            .args(arguments)
+            .with_net_raw_only()
+            .start(node.namespace(), self.folder())?;
+        self.keep(process.clone());
+        Ok(process)
+    }
+
+    /// The speaker of `node`, if one was started and the node has not lost its power since.
+    pub fn speaker(&self, node: &Node) -> Option<Process> {
+        self.processes().get(&format!("herald-speaker-{}", node.name())).cloned()
+    }
+
+    /// The program `binary` of Herald, to be called `name`, logged in as the ServiceAccount of the binary's name.
+    fn program(&self, binary: &str, name: &str) -> anyhow::Result<Program> {
+        let identity = Identity::service_account(HERALD_SYSTEM, binary);
+        let kubeconfig = self.plane.kubeconfig(&identity)?;
+        Ok(Program::new(name, binaries().join(binary))
+            .args(["--kubeconfig".into(), kubeconfig.into_os_string()])
+            .args(["--namespace", HERALD_SYSTEM]))
+    }
+}
