@@ -1,0 +1,255 @@
+//! Answers questions for addresses on the links, announces them, and reports who else does.
+//!
+//! ```text
+//! the speaker's loop                                          per eligible link: an ARP task, an NDP task
+//!   set_links(Links) ──opens, closes──────────────────────────▶ ┌──────────────────────────────┐
+//!   answer(addresses) ──▶ table ◀──looked up under read lock─── │ frame ▶ judge ▶ answer       │
+//!   announce, ask ──▶ queue (OUTBOX each) ────────────────────▶ │ announcement, question       │
+//!   Receiver<Heard> ◀── queue (HEARD) ◀──────────────────────── │ what others claim            │
+//! ```
+//!
+//! Every answer and every announcement is looked up and sent under the table's read lock, and sending never waits. So
+//! when [`Responder::answer`] returns, which takes the write lock, nothing leaves any more for an address that it
+//! withdrew, whatever was queued.
+
+mod port;
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use herald_core::name::LinkName;
+use herald_core::wire::{Mac, ndp};
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use self::port::{Outgoing, Port};
+use super::count::{Counts, Drop};
+use super::groups::{Groups, Membership};
+use super::links::Links;
+use super::socket::{OpenError, Protocol};
+use super::table::{Answer, Place, Table};
+
+pub use super::table::{Heard, How, Reach};
+
+/// Claims of others that wait for the speaker's loop. When it is full, further ones are dropped and counted: those
+/// that wait already say that there is a rival.
+const HEARD: usize = 1024;
+
+/// How long things may take, so that an answer is never older than a takeover.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// A question that waited longer in the socket is not answered.
+    pub answer_within: Duration,
+    /// Without [`Responder::beat`] for longer than this, nothing is answered.
+    pub stalled_after: Duration,
+}
+
+impl Default for Settings {
+    /// 450 ms for both: no takeover is faster (R8).
+    fn default() -> Self {
+        let limit = Duration::from_millis(450);
+        Self { answer_within: limit, stalled_after: limit }
+    }
+}
+
+/// What the tasks of all links share.
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    table: RwLock<Table>,
+    counts: Arc<Counts>,
+    heard: mpsc::Sender<Heard>,
+    began: Instant,
+    /// Milliseconds from `began` to the last beat of the speaker's loop.
+    beat: AtomicU64,
+}
+
+impl Shared {
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn is_stalled(&self) -> bool {
+        let silent = self.now().saturating_sub(self.beat.load(Ordering::Acquire));
+        u128::from(silent) > self.settings.stalled_after.as_millis()
+    }
+}
+
+/// The two tasks of one link.
+#[derive(Debug)]
+struct Pair {
+    index: u32,
+    mac: Mac,
+    arp: Port,
+    ndp: Port,
+}
+
+impl Pair {
+    fn port(&self, address: IpAddr) -> &Port {
+        match address {
+            IpAddr::V4(_) => &self.arp,
+            IpAddr::V6(_) => &self.ndp,
+        }
+    }
+}
+
+/// The speaker's mouth and ears. Dropping it closes every socket.
+///
+/// All methods return at once. They are for one caller, the speaker's loop.
+#[derive(Debug)]
+pub struct Responder {
+    shared: Arc<Shared>,
+    links: Links,
+    pairs: HashMap<LinkName, Pair>,
+    groups: Groups,
+}
+
+impl Responder {
+    /// One that answers for nothing, on no link, and the queue of what it hears.
+    pub fn new(settings: Settings) -> (Self, mpsc::Receiver<Heard>) {
+        let (heard, hearing) = mpsc::channel(HEARD);
+        let shared = Arc::new(Shared {
+            settings,
+            table: RwLock::default(),
+            counts: Arc::default(),
+            heard,
+            began: Instant::now(),
+            beat: AtomicU64::new(0),
+        });
+        let (links, pairs, groups) = (Links::default(), HashMap::new(), Groups::default());
+        (Self { shared, links, pairs, groups }, hearing)
+    }
+
+    /// What was counted, for `/metrics`.
+    pub fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.shared.counts)
+    }
+
+    /// Says that the speaker's loop lives. After a silence longer than [`Settings::stalled_after`] answers stop until
+    /// the next beat: a loop that finds that it stood still withdraws what it must before it beats again.
+    pub fn beat(&self) {
+        self.shared.beat.store(self.shared.now(), Ordering::Release);
+    }
+
+    /// Opens what became eligible in `links`, closes what no longer is, and leaves the rest alone. Must be called
+    /// within a tokio runtime, in the network namespace that `links` is of.
+    ///
+    /// # Errors
+    /// Every socket that could not be opened; its link is tried again with the next call, whatever changed.
+    pub fn set_links(&mut self, links: &Links) -> Result<(), Vec<OpenError>> {
+        self.links = links.clone();
+        self.write(|table| table.own = links.macs());
+        self.pairs.retain(|name, pair| {
+            let now = links.get(name).map(|now| (now.index, now.eligibility()));
+            now == Some((pair.index, Ok(pair.mac))) && pair.arp.lives() && pair.ndp.lives()
+        });
+        let mut failed = Vec::new();
+        for (interface, mac) in links.eligible() {
+            if self.pairs.contains_key(&interface.name) {
+                continue;
+            }
+            let place = Place { link: interface.name.clone(), mac };
+            match open(&self.shared, interface.index, &place) {
+                Ok(pair) => drop(self.pairs.insert(place.link, pair)),
+                Err(error) => failed.push(error),
+            }
+        }
+        self.join_groups();
+        if failed.is_empty() { Ok(()) } else { Err(failed) }
+    }
+
+    /// Answers for exactly `addresses` from now on, each on the links of its reach. When it returns, no answer and no
+    /// announcement leaves for any other.
+    pub fn answer(&mut self, addresses: HashMap<IpAddr, Reach>) {
+        let counts = &self.shared.counts;
+        let answer = |(address, reach)| (address, Answer { reach, counters: counts.of(address) });
+        let answers: HashMap<_, _> = addresses.into_iter().map(answer).collect();
+        // The old map is dropped after the lock is released.
+        drop(self.write(|table| std::mem::replace(&mut table.answers, answers)));
+        self.join_groups();
+    }
+
+    /// Reports what others claim for exactly `addresses` from now on. The counts of other addresses go.
+    pub fn listen_for(&self, addresses: HashSet<IpAddr>) {
+        self.write(|table| {
+            let keep = |address: &IpAddr| {
+                addresses.contains(address) || table.answers.contains_key(address)
+            };
+            self.shared.counts.forget_unless(keep);
+            table.interesting = addresses;
+        });
+    }
+
+    /// Tells all on the links of `on` that `address` is here, where it is answered for: a gratuitous ARP request and
+    /// reply, or an unsolicited advertisement. The `first` time the links' default gateways are also asked an
+    /// ordinary question in its name, from which those learn that heed nothing else (R6).
+    pub fn announce(&self, address: IpAddr, on: &Reach, first: bool) {
+        for (name, pair) in self.pairs.iter().filter(|(name, _)| on.includes(name)) {
+            let gateways = if first { self.gateways(name, address) } else { Vec::new() };
+            self.post(pair.port(address), Outgoing::Announcement { address, gateways });
+        }
+    }
+
+    /// Asks on the links of `on` who has `address`, without saying who asks: all, or the host with the Ethernet
+    /// address `host` alone. Who answers is heard, if `address` is listened for. It may be asked for also while it is
+    /// not answered for.
+    pub fn ask(&self, address: IpAddr, on: &Reach, host: Option<Mac>) {
+        for (name, pair) in self.pairs.iter().filter(|(name, _)| on.includes(name)) {
+            let from = self.links.get(name).and_then(|interface| interface.link_local);
+            let from = from.unwrap_or(Ipv6Addr::UNSPECIFIED);
+            self.post(pair.port(address), Outgoing::Question { address, from, host });
+        }
+    }
+
+    /// The links on which questions are answered now.
+    pub fn open_links(&self) -> impl Iterator<Item = &LinkName> {
+        self.pairs.keys()
+    }
+
+    fn post(&self, port: &Port, outgoing: Outgoing) {
+        if port.post(outgoing).is_err() {
+            self.shared.counts.drop_one(Drop::QueueFull);
+        }
+    }
+
+    fn gateways(&self, link: &LinkName, address: IpAddr) -> Vec<IpAddr> {
+        let gateways = self.links.get(link).into_iter().flat_map(|of| &of.gateways);
+        gateways.copied().filter(|of| of.is_ipv4() == address.is_ipv4()).collect()
+    }
+
+    fn write<R>(&self, change: impl FnOnce(&mut Table) -> R) -> R {
+        // Each change is one assignment, so a panic elsewhere under the lock leaves the table whole.
+        change(&mut self.shared.table.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Joins the groups of all IPv6 addresses answered for, on every open link of their reach.
+    fn join_groups(&mut self) {
+        let desired = {
+            let table = self.shared.table.read().unwrap_or_else(PoisonError::into_inner);
+            let groups = table.answers.iter().filter_map(|(address, answer)| match address {
+                IpAddr::V6(v6) => Some((ndp::solicited_node(*v6), &answer.reach)),
+                IpAddr::V4(_) => None,
+            });
+            let on_links = |(group, reach): (Ipv6Addr, &Reach)| {
+                let open = self.pairs.iter().filter(|(name, _)| reach.includes(name));
+                open.map(|(_, pair)| Membership { index: pair.index, group }).collect::<Vec<_>>()
+            };
+            groups.flat_map(on_links).collect::<HashSet<_>>()
+        };
+        if let Err(failed) = self.groups.set(&desired)
+            && let Some(first) = failed.first()
+        {
+            // Questions still arrive where no switch filters multicast.
+            warn!(count = failed.len(), error = %first, source = %first.source,
+                "multicast groups not joined; neighbours behind switches with MLD snooping may not reach us");
+        }
+    }
+}
+
+fn open(shared: &Arc<Shared>, index: u32, place: &Place) -> Result<Pair, OpenError> {
+    let port = |protocol| Port::open(Arc::clone(shared), index, protocol, place.clone());
+    Ok(Pair { index, mac: place.mac, arp: port(Protocol::Arp)?, ndp: port(Protocol::Ndp)? })
+}

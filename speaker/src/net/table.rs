@@ -1,0 +1,189 @@
+//! Which addresses are answered for where, and what a received frame therefore asks of us. Pure: no I/O, no clock.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use herald_core::name::LinkName;
+use herald_core::wire::{Mac, arp, ndp};
+
+use super::count::{AddressCounters, Drop, increment};
+use super::socket::Protocol;
+
+/// The links that something is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Every eligible link.
+    Every,
+    /// Those of these names that are eligible.
+    Only(Arc<BTreeSet<LinkName>>),
+}
+
+impl Reach {
+    /// Whether `link` is among them.
+    pub fn includes(&self, link: &LinkName) -> bool {
+        match self {
+            Self::Every => true,
+            Self::Only(names) => names.contains(link),
+        }
+    }
+}
+
+/// How somebody laid claim to an address on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum How {
+    /// Told to all: a gratuitous message, an unsolicited advertisement, or the address as the sender of a question.
+    Announced,
+    /// Told in answer to a question, of ours or, where all hear the answer, of others.
+    Answered,
+}
+
+/// Somebody else laid claim to an address that this speaker is interested in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// The address.
+    pub address: IpAddr,
+    /// Where it is, by that claim. Never one of this node's own.
+    pub mac: Mac,
+    /// The link that it was heard on.
+    pub link: LinkName,
+    /// How.
+    pub how: How,
+    /// When the kernel received it, on the wall clock.
+    pub at: SystemTime,
+}
+
+/// One address that is answered for.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) reach: Reach,
+    pub(super) counters: Arc<AddressCounters>,
+}
+
+/// The link that a frame came in by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) link: LinkName,
+    pub(super) mac: Mac,
+}
+
+/// Everything that is known of addresses. Lookups cost the same for one address as for ten thousand.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    pub(super) answers: HashMap<IpAddr, Answer>,
+    pub(super) interesting: HashSet<IpAddr>,
+    pub(super) own: BTreeSet<Mac>,
+}
+
+/// A frame to send, and whose counters count it.
+pub(super) struct Reply {
+    pub(super) frame: Vec<u8>,
+    pub(super) counters: Arc<AddressCounters>,
+}
+
+/// What a frame means for us.
+pub(super) struct Judgement {
+    /// A claim that somebody else made by it.
+    pub(super) claim: Option<(IpAddr, Mac, How)>,
+    /// The answer that it asks for, or why there is none.
+    pub(super) reply: Result<Reply, Drop>,
+}
+
+impl Judgement {
+    fn none(why: Drop) -> Self {
+        Self { claim: None, reply: Err(why) }
+    }
+}
+
+impl Table {
+    /// Whether `address` is answered for on `link`.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn answer(&self, address: IpAddr, link: &LinkName) -> Result<&Answer, Drop> {
+        let answer = self.answers.get(&address).ok_or(Drop::NotAnswered)?;
+        if answer.reach.includes(link) { Ok(answer) } else { Err(Drop::NotOnLink) }
+    }
+
+    /// Judges `frame`, which came in at `place`.
+    pub(super) fn judge(&self, protocol: Protocol, place: &Place, frame: &[u8]) -> Judgement {
+        match protocol {
+            Protocol::Arp => match arp::View::parse(frame) {
+                Ok(view) => self.judge_arp(place, &view),
+                Err(_) => Judgement::none(Drop::Malformed),
+            },
+            Protocol::Ndp => match ndp::View::parse(frame) {
+                Ok(view) => self.judge_ndp(place, &view),
+                Err(_) => Judgement::none(Drop::Malformed),
+            },
+        }
+    }
+
+    /// A question names a sender other than its target: one that names the target itself announces it.
+    fn judge_arp(&self, place: &Place, view: &arp::View<'_>) -> Judgement {
+        if view.destination() != Mac::BROADCAST && view.destination() != place.mac {
+            return Judgement::none(Drop::NotForUs);
+        }
+        let told_to_all = view.destination() == Mac::BROADCAST;
+        let how = match view.operation() {
+            arp::Operation::Reply if !told_to_all => How::Answered,
+            arp::Operation::Reply | arp::Operation::Request => How::Announced,
+        };
+        let claim = self.claim(IpAddr::V4(view.sender()), view.sender_mac(), how);
+        let asks = view.operation() == arp::Operation::Request && view.sender() != view.target();
+        let reply = if asks {
+            self.reply(IpAddr::V4(view.target()), place, || {
+                arp::Message::answer(view, place.mac).to_frame().to_vec()
+            })
+        } else {
+            Err(Drop::NoQuestion)
+        };
+        Judgement { claim, reply }
+    }
+
+    fn judge_ndp(&self, place: &Place, view: &ndp::View<'_>) -> Judgement {
+        if !view.ethernet_destination().is_group() && view.ethernet_destination() != place.mac {
+            return Judgement::none(Drop::NotForUs);
+        }
+        let told = view.link_layer().unwrap_or(view.ethernet_source());
+        match view.kind() {
+            ndp::Kind::Advertisement { solicited, override_cache, .. } => {
+                // Ours to one who has no address yet goes to all, but does not override.
+                let how = if solicited || !override_cache { How::Answered } else { How::Announced };
+                let claim = self.claim(IpAddr::V6(view.target()), told, how);
+                Judgement { claim, reply: Err(Drop::NoQuestion) }
+            }
+            ndp::Kind::Solicitation => {
+                let claim = self.claim(IpAddr::V6(view.source()), told, How::Announced);
+                let reply = if view.source() == view.target() {
+                    Err(Drop::NoQuestion)
+                } else {
+                    self.reply(IpAddr::V6(view.target()), place, || {
+                        ndp::Message::answer(view, place.mac).to_frame()
+                    })
+                };
+                Judgement { claim, reply }
+            }
+        }
+    }
+
+    fn claim(&self, address: IpAddr, mac: Mac, how: How) -> Option<(IpAddr, Mac, How)> {
+        let foreign = self.interesting.contains(&address) && !self.own.contains(&mac);
+        foreign.then_some((address, mac, how))
+    }
+
+    fn reply(
+        &self,
+        address: IpAddr,
+        place: &Place,
+        frame: impl FnOnce() -> Vec<u8>,
+    ) -> Result<Reply, Drop> {
+        let answer = self.answer(address, &place.link)?;
+        increment(&answer.counters.requests_received);
+        Ok(Reply { frame: frame(), counters: Arc::clone(&answer.counters) })
+    }
+}
+
+#[cfg(test)]
+mod tests;
