@@ -29,11 +29,12 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
     vec![IPAddressPool::crd(), L2Advertisement::crd()]
 }
 
-/// A list of names, each once. The bounds are what lets the server know the rule's cost beforehand.
-fn distinct_names_schema(field: &str, longest: u32) -> Schema {
+/// A list of at most `most` names of `longest` bytes, each once. The server admits a rule only if bounds keep its cost,
+/// which grows with the square of `most`, within its budget.
+fn distinct_names_schema(field: &str, most: u32, longest: u32) -> Schema {
     json_schema!({
         "type": "array",
-        "maxItems": 512,
+        "maxItems": most,
         "items": { "type": "string", "maxLength": longest },
         "x-kubernetes-validations": [{
             "rule": "self.all(name, self.exists_one(other, other == name))",

@@ -104,5 +104,5 @@ pub struct L2AdvertisementStatus {
 
 /// Names of pools are DNS subdomains (RFC 1123), so 253 bytes at most.
 fn pools_schema(_: &mut SchemaGenerator) -> Schema {
-    super::distinct_names_schema("ipAddressPools", 253)
+    super::distinct_names_schema("ipAddressPools", 256, 253)
 }

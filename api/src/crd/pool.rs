@@ -124,9 +124,11 @@ fn addresses_schema(_: &mut SchemaGenerator) -> Schema {
             "type": "string",
             "maxLength": 96,
             "x-kubernetes-validations": [{
-                "rule": "isCIDR(self) || (self.split('-').size() == 2 && \
-                         self.split('-').all(end, isIP(end.trim())) && \
-                         ip(self.split('-')[0].trim()).family() == ip(self.split('-')[1].trim()).family())",
+                "rule": "isCIDR(self) || (self.contains('-') && \
+                         isIP(self.substring(0, self.indexOf('-')).trim()) && \
+                         isIP(self.substring(self.indexOf('-') + 1).trim()) && \
+                         self.substring(0, self.indexOf('-')).contains(':') == \
+                         self.substring(self.indexOf('-') + 1).contains(':'))",
                 "message": "must be a CIDR (192.0.2.0/24; a single address as 192.0.2.1/32 or 2001:db8::1/128) \
                             or a range of one family (192.0.2.10-192.0.2.20)",
             }],
@@ -136,5 +138,5 @@ fn addresses_schema(_: &mut SchemaGenerator) -> Schema {
 
 /// Names of namespaces are DNS labels (RFC 1123), so 63 bytes at most.
 fn namespaces_schema(_: &mut SchemaGenerator) -> Schema {
-    super::distinct_names_schema("namespaces", 63)
+    super::distinct_names_schema("namespaces", 512, 63)
 }
