@@ -1,0 +1,101 @@
+//! R6: when an address is announced. At once on taking it, then a bounded burst, no two closer than 1.1 s because Linux
+//! ignores faster updates of a neighbour entry.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::timers::Timers;
+use crate::time::{Moment, Span};
+
+/// Announcements in one burst.
+pub const ROUNDS: u8 = 5;
+/// Between two announcements of one address.
+pub const INTERVAL: Span = Span::millis(1100);
+
+/// The bursts under way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Announcements {
+    bursts: BTreeMap<IpAddr, Burst>,
+    timers: Timers<IpAddr>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Burst {
+    last: Option<Moment>,
+    left: u8,
+}
+
+impl Announcements {
+    /// Begins a burst, the first announcement due at once, or as soon as the last one is old enough.
+    pub fn start(&mut self, address: IpAddr, now: Moment) {
+        let last = self.bursts.get(&address).and_then(|burst| burst.last);
+        let due = last.map_or(now, |last| (last + INTERVAL).max(now));
+        self.bursts.insert(address, Burst { last, left: ROUNDS });
+        self.timers.set(address, Some(due));
+    }
+
+    /// Nothing more is announced for `address`, and what was is forgotten.
+    pub fn stop(&mut self, address: IpAddr) {
+        self.bursts.remove(&address);
+        self.timers.set(address, None);
+    }
+
+    /// When the next announcement is due.
+    pub fn next_deadline(&self) -> Option<Moment> {
+        self.timers.next()
+    }
+
+    /// An address to announce now.
+    pub fn pop_due(&mut self, now: Moment) -> Option<IpAddr> {
+        let address = self.timers.pop_due(now)?;
+        let burst = self.bursts.get_mut(&address)?;
+        burst.last = Some(now);
+        burst.left = burst.left.saturating_sub(1);
+        let next = (burst.left > 0).then(|| now + INTERVAL);
+        self.timers.set(address, next);
+        Some(address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+    fn moments(announcements: &mut Announcements, until: u64) -> Vec<u64> {
+        let mut found = Vec::new();
+        while let Some(at) = announcements.next_deadline().filter(|at| at.0 <= until) {
+            assert_eq!(announcements.pop_due(at), Some(A));
+            found.push(at.0);
+        }
+        found
+    }
+
+    #[test]
+    fn a_burst_is_five_in_five_seconds_the_first_at_once() {
+        let mut announcements = Announcements::default();
+        announcements.start(A, Moment(100));
+        assert_eq!(moments(&mut announcements, 60_000), [100, 1200, 2300, 3400, 4500]);
+    }
+
+    #[test]
+    fn a_burst_that_begins_again_keeps_the_distance() {
+        let mut announcements = Announcements::default();
+        announcements.start(A, Moment(0));
+        assert_eq!(moments(&mut announcements, 0), [0]);
+        announcements.start(A, Moment(300));
+        assert_eq!(moments(&mut announcements, 60_000), [1100, 2200, 3300, 4400, 5500]);
+    }
+
+    #[test]
+    fn a_stopped_burst_says_nothing_more_and_a_new_owner_speaks_at_once() {
+        let mut announcements = Announcements::default();
+        announcements.start(A, Moment(0));
+        moments(&mut announcements, 0);
+        announcements.stop(A);
+        assert_eq!(announcements.next_deadline(), None);
+        announcements.start(A, Moment(10));
+        assert_eq!(announcements.next_deadline(), Some(Moment(10)));
+    }
+}

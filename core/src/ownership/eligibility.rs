@@ -1,0 +1,293 @@
+//! The world → for each address, the nodes that may answer for it (R3, as far as objects tell).
+//!
+//! In order, for each address that a Service of ours has:
+//!
+//! 1. the Service's endpoints: without a servable one nobody answers;
+//! 2. the pool that holds the address, and the advertisements that select the pool and the Service;
+//! 3. the nodes that are fit at all and that one of those advertisements selects, each with the union of the allowed
+//!    interfaces and the sum of the preference weights of the advertisements that select it;
+//! 4. with externalTrafficPolicy Local, of these the nodes that host a servable endpoint;
+//! 5. an address that several Services share: the nodes that suit all of those that have endpoints, or, if none does,
+//!    those that suit the oldest.
+//!
+//! Steps 2 and 3 are done once for each set of advertisements and shared, so that the cost grows with Services plus
+//! nodes, not with their product.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::plan::{Candidacy, Candidates, Interfaces, Plan, Vip};
+use super::world::{Endpoints, Node, Service, World};
+use crate::address::{AddressRange, Family, bits};
+use crate::config::{Advertisement, Pool};
+use crate::label::any_or_unrestricted;
+use crate::name::NodeName;
+use crate::why::announcement::Unfit;
+
+/// Plans for the whole world, as seen by node `me`.
+pub fn plan(world: &World, me: &NodeName) -> Plan {
+    let mut planner = Planner::new(world, me);
+    let node = world.nodes.get(me);
+    Plan {
+        vips: planner.vips(),
+        takes_part: node
+            .is_some_and(|node| world.advertisements.iter().any(|ad| selects_node(ad, node))),
+        node_uid: node.map(|node| node.uid.clone()),
+        node_unfit: match node {
+            None => Some(Unfit::UnknownNode),
+            Some(node) => unfit_at_all(node, world.ignore_exclude_label),
+        },
+    }
+}
+
+/// What keeps `node` from announcing anything.
+fn unfit_at_all(node: &Node, ignore_exclude_label: bool) -> Option<Unfit> {
+    if node.excluded && !ignore_exclude_label {
+        Some(Unfit::Excluded)
+    } else if node.network_unavailable {
+        Some(Unfit::NetworkUnavailable)
+    } else if node.out_of_service {
+        Some(Unfit::OutOfService)
+    } else {
+        None
+    }
+}
+
+fn selects_node(advertisement: &Advertisement, node: &Node) -> bool {
+    any_or_unrestricted(&advertisement.node_selectors, &node.labels)
+}
+
+fn selects_pool(advertisement: &Advertisement, pool: &Pool) -> bool {
+    (advertisement.pools.is_empty() && advertisement.pool_selectors.is_empty())
+        || advertisement.pools.contains(&pool.name)
+        || advertisement.pool_selectors.iter().any(|selector| selector.selects(&pool.labels))
+}
+
+/// Who may answer for one Service's address, and why this node may not.
+struct Verdict {
+    candidates: Arc<Candidates>,
+    unfit: Option<Unfit>,
+}
+
+struct Planner<'w> {
+    world: &'w World,
+    me: &'w NodeName,
+    /// Ranges of all pools by family and first address, with the pool's index: none overlap.
+    ranges: BTreeMap<(Family, u128), (AddressRange, usize)>,
+    /// For each pool, the indices of the advertisements that select it.
+    by_pool: Vec<Vec<usize>>,
+    fit: Vec<&'w Node>,
+    /// Candidates by the set of advertisements that apply.
+    shared: HashMap<Vec<usize>, Arc<Candidates>>,
+    nobody: Arc<Candidates>,
+}
+
+impl<'w> Planner<'w> {
+    fn new(world: &'w World, me: &'w NodeName) -> Self {
+        let mut ranges = BTreeMap::new();
+        for (index, pool) in world.pools.iter().enumerate() {
+            for range in &pool.ranges {
+                ranges.insert((range.family(), bits(range.first())), (*range, index));
+            }
+        }
+        let by_pool = world
+            .pools
+            .iter()
+            .map(|pool| {
+                let selecting = world
+                    .advertisements
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, ad)| selects_pool(ad, pool));
+                selecting.map(|(index, _)| index).collect()
+            })
+            .collect();
+        let fit = world
+            .nodes
+            .values()
+            .map(AsRef::as_ref)
+            .filter(|node| unfit_at_all(node, world.ignore_exclude_label).is_none())
+            .collect();
+        let (shared, nobody) = (HashMap::new(), Arc::default());
+        Self { world, me, ranges, by_pool, fit, shared, nobody }
+    }
+
+    fn vips(&mut self) -> BTreeMap<IpAddr, Vip> {
+        let mut holders: BTreeMap<IpAddr, Vec<&'w Service>> = BTreeMap::new();
+        for service in &self.world.services {
+            for address in &service.addresses {
+                holders.entry(*address).or_default().push(service);
+            }
+        }
+        holders
+            .into_iter()
+            .map(|(address, mut services)| {
+                services.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+                (address, self.vip(address, &services))
+            })
+            .collect()
+    }
+
+    fn vip(&mut self, address: IpAddr, services: &[&'w Service]) -> Vip {
+        let siblings = services
+            .iter()
+            .flat_map(|service| service.addresses.iter().copied())
+            .filter(|other| *other != address)
+            .collect();
+        let Verdict { candidates, unfit } = self.for_all(address, services);
+        Vip {
+            services: services.iter().map(|service| service.id.clone()).collect(),
+            first: services[0].addresses[0],
+            siblings,
+            candidates,
+            unfit,
+        }
+    }
+
+    /// Step 5.
+    fn for_all(&mut self, address: IpAddr, services: &[&'w Service]) -> Verdict {
+        let serving: Vec<&Service> =
+            services.iter().copied().filter(|service| self.endpoints(service).any).collect();
+        let Some((oldest, others)) = serving.split_first() else {
+            return Verdict { candidates: self.nobody.clone(), unfit: Some(Unfit::NoEndpoint) };
+        };
+        let first = self.for_one(address, oldest);
+        if others.is_empty() {
+            return first;
+        }
+        let mut common = (*first.candidates).clone();
+        for service in others {
+            let verdict = self.for_one(address, service);
+            common.nodes.retain(|node, candidacy| {
+                let Some(other) = verdict.candidates.nodes.get(node) else { return false };
+                candidacy.interfaces = candidacy.interfaces.intersection(&other.interfaces);
+                true
+            });
+        }
+        if common.nodes.is_empty() {
+            return first;
+        }
+        let unfit = match first.unfit {
+            None if !common.nodes.contains_key(self.me) => Some(Unfit::NotForAllSharing),
+            unfit => unfit,
+        };
+        Verdict { candidates: Arc::new(common), unfit }
+    }
+
+    /// Steps 2 to 4.
+    fn for_one(&mut self, address: IpAddr, service: &Service) -> Verdict {
+        let Some(pool) = self.pool_of(address) else {
+            return Verdict { candidates: self.nobody.clone(), unfit: Some(Unfit::NotInAnyPool) };
+        };
+        let world = self.world;
+        let applying: Vec<usize> = self.by_pool[pool]
+            .iter()
+            .copied()
+            .filter(|ad| {
+                let selectors = &world.advertisements[*ad].service_selectors;
+                any_or_unrestricted(selectors, &service.labels)
+            })
+            .collect();
+        if applying.is_empty() {
+            let name = world.pools[pool].name.clone();
+            let unfit = match self.by_pool[pool].is_empty() {
+                true => Unfit::NoAdvertisement(name),
+                false => Unfit::ServiceNotSelected(name),
+            };
+            return Verdict { candidates: self.nobody.clone(), unfit: Some(unfit) };
+        }
+        let selected = self.selected_by(applying);
+        let me = self.world.nodes.get(self.me);
+        let unfit = match me {
+            None => Some(Unfit::UnknownNode),
+            Some(node) => unfit_at_all(node, world.ignore_exclude_label).or_else(|| {
+                let selected = selected.nodes.contains_key(self.me);
+                (!selected).then(|| Unfit::NodeNotSelected(world.pools[pool].name.clone()))
+            }),
+        };
+        if service.local {
+            self.only_local(service, &selected, unfit)
+        } else {
+            Verdict { candidates: selected, unfit }
+        }
+    }
+
+    /// Step 4.
+    fn only_local(
+        &self,
+        service: &Service,
+        selected: &Candidates,
+        unfit: Option<Unfit>,
+    ) -> Verdict {
+        let hosts = &self.endpoints(service).nodes;
+        let nodes: BTreeMap<NodeName, Candidacy> = hosts
+            .iter()
+            .filter_map(|node| Some((node.clone(), selected.nodes.get(node)?.clone())))
+            .collect();
+        let unfit = unfit.or_else(|| (!hosts.contains(self.me)).then_some(Unfit::NoLocalEndpoint));
+        let scored = selected.scored && nodes.values().any(|candidacy| candidacy.score > 0);
+        Verdict { candidates: Arc::new(Candidates { nodes, scored }), unfit }
+    }
+
+    /// Step 3, once for each set of advertisements.
+    fn selected_by(&mut self, applying: Vec<usize>) -> Arc<Candidates> {
+        if let Some(known) = self.shared.get(&applying) {
+            return known.clone();
+        }
+        let mut candidates = Candidates::default();
+        for node in &self.fit {
+            let selecting = applying
+                .iter()
+                .map(|ad| &self.world.advertisements[*ad])
+                .filter(|ad| selects_node(ad, node));
+            let Some(candidacy) = candidacy(node, selecting) else { continue };
+            candidates.scored |= candidacy.score > 0;
+            candidates.nodes.insert(node.name.clone(), candidacy);
+        }
+        let candidates = Arc::new(candidates);
+        self.shared.insert(applying, candidates.clone());
+        candidates
+    }
+
+    fn pool_of(&self, address: IpAddr) -> Option<usize> {
+        let key = (Family::of(address), bits(address));
+        let (_, (range, pool)) = self.ranges.range(..=key).next_back()?;
+        range.contains(address).then_some(*pool)
+    }
+
+    fn endpoints(&self, service: &Service) -> &'w Endpoints {
+        const NONE: &Endpoints =
+            &Endpoints { any: false, nodes: std::collections::BTreeSet::new() };
+        self.world.endpoints.get(&service.id).unwrap_or(NONE)
+    }
+}
+
+/// What the advertisements that select `node` make of it; `None` when there are none.
+fn candidacy<'a>(
+    node: &Node,
+    selecting: impl Iterator<Item = &'a Advertisement>,
+) -> Option<Candidacy> {
+    let mut found: Option<Candidacy> = None;
+    for advertisement in selecting {
+        let interfaces = match advertisement.interfaces.is_empty() {
+            true => Interfaces::Any,
+            false => Interfaces::Only(advertisement.interfaces.clone()),
+        };
+        let score: u64 = advertisement
+            .preferred_nodes
+            .iter()
+            .filter(|preference| preference.selector.selects(&node.labels))
+            .map(|preference| u64::from(preference.weight))
+            .sum();
+        found = Some(match found {
+            None => Candidacy { score, interfaces, ready: node.ready },
+            Some(known) => Candidacy {
+                score: known.score + score,
+                interfaces: known.interfaces.union(&interfaces),
+                ready: node.ready,
+            },
+        });
+    }
+    found
+}

@@ -1,0 +1,563 @@
+//! The whole of one speaker's part: a sans-IO machine that is fed what happens and asked what to do.
+//!
+//! Feed it with [`Machine::handle`], and with [`Machine::handle_deadline`] when [`Machine::next_deadline`] has come; after
+//! each, drain [`Machine::poll_output`]. It reads no clock: `now` never goes back.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::announcement::Announcements;
+use super::claim::{self, HAND_OVER, Leaving, State};
+use super::peers::Peers;
+use super::plan::{Interfaces, Plan};
+use super::record::{Claim, Holder, LeaseEvent, LeaseWrite, Link, Session, WriteOutcome};
+use super::session::{self, OwnSession, SessionNews, Wishes};
+use super::timers::Timers;
+use super::view::{Change, LeaseKey, View};
+use crate::name::NodeName;
+use crate::time::{Moment, Span};
+use crate::wire::Mac;
+use report::Cause;
+
+mod facts;
+pub mod report;
+
+/// One delay of R4, unless writes are slow.
+const DELAY: Span = Span::millis(250);
+/// Between two consistent lists that this machine asks for.
+const RELIST_INTERVAL: Span = Span::secs(1);
+/// How long closing the session may take before the process leaves without.
+const CLOSING: Span = Span::secs(1);
+
+/// What happens to a speaker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Every cache has synced, and this follows from what they hold.
+    Plan(Arc<Plan>),
+    /// The Lease watch, or a list that was asked for, shows this.
+    Leases(LeaseEvent),
+    /// The node's links are these.
+    Links(Vec<Link>),
+    /// A write came to this, so long after it was asked for.
+    Written(LeaseKey, WriteOutcome, Span),
+    /// Another host announced `address`, or answered for it.
+    Heard {
+        /// The address.
+        address: IpAddr,
+        /// Its hardware address.
+        mac: Mac,
+    },
+    /// The process is asked to stop.
+    Stop,
+}
+
+/// What a speaker does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Write this Lease. At most one write of each is under way.
+    Write(LeaseKey, LeaseWrite),
+    /// List all Leases anew, consistently, and feed the result as [`LeaseEvent::Listed`].
+    ListAnew,
+    /// From now on answer for the address on these interfaces.
+    Answer(IpAddr, Interfaces),
+    /// From now on do not.
+    Silence(IpAddr),
+    /// Announce the address now.
+    Announce {
+        /// The address.
+        address: IpAddr,
+        /// The first since it was taken: gateways are asked, too (R6).
+        first: bool,
+    },
+    /// Something changed that people want to know.
+    Report(Report),
+    /// The session is closed, nothing is answered: the process may end.
+    Left,
+}
+
+/// What people want to know. Every change of owner has one (I6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// This speaker's part in an address changed.
+    Moved {
+        /// The address.
+        address: IpAddr,
+        /// What it was to it.
+        from: &'static str,
+        /// What it is to it now.
+        to: &'static str,
+        /// Whether it answered before, and whether it answers now.
+        answers: (bool, bool),
+        /// Why.
+        cause: Cause,
+    },
+    /// This speaker's session.
+    Session(SessionNews),
+    /// This speaker closed another's session (R7).
+    ClosedPeer(NodeName),
+    /// A host that is no speaker uses an address that this speaker owns (R9).
+    Stranger {
+        /// The address.
+        address: IpAddr,
+        /// The stranger.
+        mac: Mac,
+    },
+    /// The speaker became sure, or is sure no longer.
+    Sure(bool),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Part {
+    state: State,
+    interfaces: Option<Interfaces>,
+    announced: bool,
+    /// Why the claim was written, to be told when it is mine.
+    taking: Option<Cause>,
+}
+
+/// One speaker.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    me: NodeName,
+    plan: Option<Arc<Plan>>,
+    view: View,
+    session: OwnSession,
+    peers: Peers,
+    parts: BTreeMap<IpAddr, Part>,
+    timers: Timers<IpAddr>,
+    announcements: Announcements,
+    links: Vec<Link>,
+    sure: bool,
+    stopping: Option<Moment>,
+    drained: Option<Moment>,
+    left: bool,
+    advanced_at: Moment,
+    write_time: Span,
+    relist_at: Option<Moment>,
+    relisted: Option<Moment>,
+    dirty: BTreeSet<IpAddr>,
+    outputs: VecDeque<Output>,
+}
+
+impl Machine {
+    /// The speaker of node `me`. `seed` is random: it tells this process from every other.
+    pub fn new(me: NodeName, seed: Arc<str>) -> Self {
+        Self {
+            session: OwnSession::new(me.clone(), seed),
+            me,
+            plan: None,
+            view: View::default(),
+            peers: Peers::default(),
+            parts: BTreeMap::new(),
+            timers: Timers::default(),
+            announcements: Announcements::default(),
+            links: Vec::new(),
+            sure: false,
+            stopping: None,
+            drained: None,
+            left: false,
+            advanced_at: Moment::default(),
+            write_time: Span::ZERO,
+            relist_at: None,
+            relisted: None,
+            dirty: BTreeSet::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Takes in what happened.
+    pub fn handle(&mut self, input: Input, now: Moment) {
+        match input {
+            Input::Plan(plan) => {
+                let unfit = plan.node_unfit.is_some();
+                self.drained = unfit.then(|| self.drained.unwrap_or(now));
+                self.plan = Some(plan);
+                self.mark_all();
+            }
+            Input::Leases(event) => self.show(event, now),
+            Input::Links(links) => self.relink(links, now),
+            Input::Written(key, outcome, took) => self.settle(key, &outcome, took, now),
+            Input::Heard { address, mac } => self.hear(address, mac, now),
+            Input::Stop => {
+                self.stopping.get_or_insert(now);
+                self.mark_all();
+            }
+        }
+        self.advance(now);
+    }
+
+    /// A deadline has come.
+    pub fn handle_deadline(&mut self, now: Moment) {
+        self.advance(now);
+    }
+
+    /// When [`Machine::handle_deadline`] is to be called, if nothing happens before.
+    pub fn next_deadline(&self) -> Option<Moment> {
+        if self.left {
+            return None;
+        }
+        let period = self.period();
+        let deadlines = [
+            self.timers.next(),
+            self.announcements.next_deadline(),
+            self.peers.next_deadline().filter(|_| self.sure),
+            self.session.next_deadline(&self.view, &self.links, period),
+            self.session.sure_until(period).filter(|_| self.sure),
+            self.relist_at,
+            self.drained.filter(|_| self.is_answering()).map(|since| since + HAND_OVER),
+            self.stopping.map(|since| since + HAND_OVER),
+            self.stopping.map(|since| since + HAND_OVER + CLOSING),
+        ];
+        // What was due when everything last moved on waits for something to happen, not for time to pass.
+        deadlines.into_iter().flatten().filter(|at| *at > self.advanced_at).min()
+    }
+
+    /// What to do next, until `None`.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// What this speaker is to `address`.
+    pub fn state(&self, address: IpAddr) -> &State {
+        const IDLE: &State = &State::Idle;
+        self.parts.get(&address).map_or(IDLE, |part| &part.state)
+    }
+
+    /// All addresses in which this speaker has a part other than looking on.
+    pub fn states(&self) -> impl Iterator<Item = (IpAddr, &State)> {
+        self.parts.iter().map(|(address, part)| (*address, &part.state))
+    }
+
+    /// Whether this speaker's view is known to be fresh.
+    pub fn is_sure(&self) -> bool {
+        self.sure
+    }
+
+    /// Whether this speaker's session is open.
+    pub fn is_open(&self) -> bool {
+        self.session.is_open()
+    }
+
+    /// The view of all Leases.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// The plan in force.
+    pub fn plan(&self) -> Option<&Arc<Plan>> {
+        self.plan.as_ref()
+    }
+
+    fn me(&self) -> Holder {
+        Holder { node: self.me.clone(), incarnation: self.session.incarnation() }
+    }
+
+    fn period(&self) -> Span {
+        session::renew_period(self.view.open_sessions().count())
+    }
+
+    fn is_answering(&self) -> bool {
+        self.parts.values().any(|part| part.state.answers())
+    }
+
+    fn mark_all(&mut self) {
+        let planned = self.plan.iter().flat_map(|plan| plan.vips.keys());
+        self.dirty.extend(planned);
+        self.dirty.extend(self.view.claimed());
+        self.dirty.extend(self.parts.keys());
+    }
+
+    fn show(&mut self, event: LeaseEvent, now: Moment) {
+        let before = match &event {
+            LeaseEvent::Listed(..) => {
+                Some(self.view.sessions().map(|s| (s.node.clone(), s.clone())).collect())
+            }
+            _ => None,
+        };
+        let before: Option<BTreeMap<NodeName, Session>> = before;
+        match self.view.show(event) {
+            Change::Renewal(node) => self.peers.changed(&node, &self.view, now),
+            Change::Candidates(node) => {
+                self.peers.changed(&node, &self.view, now);
+                self.mark_all();
+            }
+            Change::Claim(address) => {
+                self.dirty.insert(address);
+            }
+            Change::Everything => {
+                self.peers.listed(&before.unwrap_or_default(), &self.view, now);
+                self.mark_all();
+            }
+        }
+        self.session.shown(&self.view);
+        self.relist_at = self.relist_at.filter(|_| self.view.is_blocked());
+    }
+
+    fn relink(&mut self, links: Vec<Link>, now: Moment) {
+        let returned = links.iter().any(|link| {
+            let before = self.links.iter().find(|known| known.name == link.name);
+            link.carrier && before.is_none_or(|known| !known.carrier || known.mac != link.mac)
+        });
+        self.links = links;
+        self.mark_all();
+        if returned {
+            let owned = |part: &Part| matches!(part.state, State::Owner { .. });
+            for (address, part) in &self.parts {
+                if owned(part) {
+                    self.announcements.start(*address, now);
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self, key: LeaseKey, outcome: &WriteOutcome, took: Span, now: Moment) {
+        match &key {
+            LeaseKey::Session(node) => {
+                self.view.session_register(node).settle(outcome);
+                self.peers.changed(node, &self.view, now);
+                self.mark_all();
+            }
+            LeaseKey::Claim(address) => {
+                self.view.claim_register(*address).settle(outcome);
+                self.dirty.insert(*address);
+            }
+        }
+        let patience = match outcome {
+            WriteOutcome::Stored(_) => {
+                self.write_time = Span((self.write_time.0 * 7 + took.0) / 8);
+                return;
+            }
+            WriteOutcome::Conflict => RELIST_INTERVAL,
+            WriteOutcome::Unknown | WriteOutcome::Refused => Span::ZERO,
+        };
+        if self.view.is_blocked() {
+            self.want_list(now + patience);
+        }
+    }
+
+    fn want_list(&mut self, at: Moment) {
+        let earliest = self.relisted.map_or(at, |last| at.max(last + RELIST_INTERVAL));
+        self.relist_at = Some(self.relist_at.map_or(earliest, |known| known.min(earliest)));
+    }
+
+    fn hear(&mut self, address: IpAddr, mac: Mac, now: Moment) {
+        if self.links.iter().any(|link| link.mac == mac) {
+            return;
+        }
+        let state = self.state(address).clone();
+        if !state.answers() {
+            return;
+        }
+        let Some(speaker) = self.view.speaker_with(mac).cloned() else {
+            self.outputs.push_back(Output::Report(Report::Stranger { address, mac }));
+            return;
+        };
+        if matches!(state, State::Owner { .. }) {
+            self.announcements.start(address, now);
+            self.want_list(now);
+        }
+        let state = claim::hear_rival(&state);
+        self.enter(address, state, None, Cause::HeardSpeaker(speaker), now);
+        self.dirty.insert(address);
+    }
+
+    /// Moves everything on until nothing follows any more.
+    fn advance(&mut self, now: Moment) {
+        self.advanced_at = now;
+        while !self.left {
+            self.refresh_sure(now);
+            let progressed = self.drive_session(now) | self.close_expired(now);
+            while let Some(address) = self.timers.pop_due(now) {
+                self.dirty.insert(address);
+            }
+            let dirty = std::mem::take(&mut self.dirty);
+            for address in &dirty {
+                self.step(*address, now);
+            }
+            if !progressed && dirty.is_empty() {
+                break;
+            }
+        }
+        while let Some(address) = self.announcements.pop_due(now) {
+            let Some(part) = self.parts.get_mut(&address) else { continue };
+            let first = !std::mem::replace(&mut part.announced, true);
+            self.outputs.push_back(Output::Announce { address, first });
+        }
+        self.relist(now);
+    }
+
+    fn refresh_sure(&mut self, now: Moment) {
+        let until = self.session.sure_until(self.period());
+        let sure = until.is_some_and(|until| now < until);
+        if sure == self.sure {
+            return;
+        }
+        self.sure = sure;
+        if sure {
+            self.peers.thaw(now);
+        } else {
+            self.peers.freeze(until.unwrap_or(now).min(now));
+        }
+        self.outputs.push_back(Output::Report(Report::Sure(sure)));
+        self.mark_all();
+    }
+
+    fn drive_session(&mut self, now: Moment) -> bool {
+        let Some(plan) = self.plan.clone() else {
+            self.left |= self.stopping.is_some();
+            return self.finish_if_left();
+        };
+        let wishes = Wishes {
+            node_uid: plan.node_uid.as_ref().filter(|_| plan.takes_part),
+            links: &self.links,
+            leaving: self.leaving() != Leaving::No && self.is_answering(),
+            close: self.is_to_close(&plan, now),
+            shut_down: self.stopping.is_some(),
+        };
+        let period = self.period();
+        let (write, news) = self.session.drive(&self.view, &wishes, period, now);
+        let progressed = write.is_some() || news.is_some();
+        if let Some(session) = write {
+            self.write_session(session);
+            self.want_list(now + session::SHOWN_WITHIN);
+        }
+        if let Some(news) = news {
+            self.outputs.push_back(Output::Report(Report::Session(news)));
+            self.mark_all();
+        }
+        let overdue = self.stopping.is_some_and(|since| now >= since + HAND_OVER + CLOSING);
+        self.left = self.session.has_left() || overdue;
+        self.finish_if_left() || progressed
+    }
+
+    fn finish_if_left(&mut self) -> bool {
+        if self.left {
+            let answering: Vec<IpAddr> =
+                self.parts.iter().filter(|(_, p)| p.state.answers()).map(|(a, _)| *a).collect();
+            for address in answering {
+                self.outputs.push_back(Output::Silence(address));
+            }
+            self.parts.clear();
+            self.outputs.push_back(Output::Left);
+        }
+        self.left
+    }
+
+    fn close_expired(&mut self, now: Moment) -> bool {
+        if !self.sure {
+            return false;
+        }
+        let mut progressed = false;
+        while let Some(session) = self.peers.pop_expired(&self.me, &self.view, now) {
+            progressed = true;
+            let report = Report::ClosedPeer(session.node.clone());
+            self.outputs.push_back(Output::Report(report));
+            self.write_session(session);
+        }
+        progressed
+    }
+
+    fn write_session(&mut self, session: Session) {
+        let node = session.node.clone();
+        let base = self.view.session_register(&node).send(Some(session.clone()));
+        let write = LeaseWrite::Session(base, session);
+        self.outputs.push_back(Output::Write(LeaseKey::Session(node), write));
+    }
+
+    fn relist(&mut self, now: Moment) {
+        if self.relist_at.is_none_or(|at| now < at) || self.left {
+            return;
+        }
+        self.relist_at = None;
+        let rivalled = self.relisted.is_none_or(|last| now >= last + RELIST_INTERVAL);
+        if rivalled && (self.view.is_blocked() || self.session.is_unshown(now)) {
+            self.relisted = Some(now);
+            self.outputs.push_back(Output::ListAnew);
+            self.relist_at = Some(now + RELIST_INTERVAL);
+        }
+    }
+
+    fn step(&mut self, address: IpAddr, now: Moment) {
+        let facts = self.facts(address, now);
+        let part = self.parts.entry(address).or_default();
+        let step = claim::step(&part.state, &facts, now);
+        self.timers.set(address, step.deadline);
+        let cause = self.cause(address, &step.state, &facts);
+        if let Some(write) = step.write {
+            self.write_claim(address, write, &cause);
+        }
+        let interfaces = self.allowed_interfaces(address);
+        self.enter(address, step.state, interfaces, cause, now);
+    }
+
+    fn write_claim(&mut self, address: IpAddr, write: claim::Write, cause: &Cause) {
+        let current = self.view.claim(address).cloned();
+        let value = match (write, current) {
+            (claim::Write::Delete, _) => None,
+            (claim::Write::Take, current) => {
+                if let Some(part) = self.parts.get_mut(&address) {
+                    part.taking = Some(cause.clone());
+                }
+                let transitions = current.map_or(0, |claim| claim.transitions.saturating_add(1));
+                Some(Claim { address, holder: self.me(), transitions, handing_over_to: None })
+            }
+            (claim::Write::Mark(node), Some(claim)) => {
+                Some(Claim { handing_over_to: Some(node), ..claim })
+            }
+            (claim::Write::Unmark, Some(claim)) => Some(Claim { handing_over_to: None, ..claim }),
+            (claim::Write::Mark(_) | claim::Write::Unmark, None) => return,
+        };
+        let register = self.view.claim_register(address);
+        let base = register.send(value.clone());
+        let write = match (value, base) {
+            (Some(claim), base) => LeaseWrite::Claim(base, claim),
+            (None, Some(base)) => LeaseWrite::DeleteClaim(base, address),
+            (None, None) => {
+                register.settle(&WriteOutcome::Stored(None));
+                return;
+            }
+        };
+        self.outputs.push_back(Output::Write(LeaseKey::Claim(address), write));
+    }
+
+    /// Makes `state` the state of `address`, and the wire follow.
+    fn enter(
+        &mut self,
+        address: IpAddr,
+        state: State,
+        interfaces: Option<Interfaces>,
+        cause: Cause,
+        now: Moment,
+    ) {
+        let part = self.parts.entry(address).or_default();
+        let from = std::mem::replace(&mut part.state, state);
+        let (before, after) = (from.answers(), part.state.answers());
+        let (from, to) = (from.name(), part.state.name());
+        let rebound = interfaces.is_some() && interfaces != part.interfaces;
+        if rebound {
+            part.interfaces = interfaces;
+        }
+        if after && (!before || rebound) {
+            let on = part.interfaces.clone().unwrap_or(Interfaces::Any);
+            self.outputs.push_back(Output::Answer(address, on));
+        }
+        if !before && after {
+            self.announcements.start(address, now);
+        }
+        if before && !after {
+            part.announced = false;
+            self.outputs.push_back(Output::Silence(address));
+            self.announcements.stop(address);
+        }
+        if from != to && (before || after) {
+            let cause = part.taking.take().filter(|_| !before && after).unwrap_or(cause);
+            let answers = (before, after);
+            let report = Report::Moved { address, from, to, answers, cause };
+            self.outputs.push_back(Output::Report(report));
+        }
+        if part.state == State::Idle {
+            self.parts.remove(&address);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! What the machine knows of one address, gathered for [`claim::step`].
+
+use std::net::IpAddr;
+
+use super::report::Cause;
+use super::{DELAY, Machine};
+use crate::name::NodeName;
+use crate::ownership::claim::{Facts, HAND_OVER, Leaving, Standing, State};
+use crate::ownership::order::{self, usable};
+use crate::ownership::plan::{Interfaces, Plan, Vip};
+use crate::ownership::record::Claim;
+use crate::time::{Moment, Span};
+use crate::why::announcement::Unfit;
+
+impl Machine {
+    pub(super) fn facts(&self, address: IpAddr, now: Moment) -> Facts {
+        let vip = self.vip(address);
+        let leaving = self.leaving();
+        let fit = vip.is_some_and(|vip| self.unfit(vip).is_none());
+        let open = self.session.is_open();
+        let claim = match open {
+            true => self.standing(address, vip, fit && leaving == Leaving::No, now),
+            false => Standing::NotForMe,
+        };
+        Facts {
+            open,
+            sure: self.sure,
+            wanted: vip.is_some(),
+            fit,
+            leaving,
+            claim,
+            writable: self.view.is_claim_writable(address),
+            delay: DELAY.max(self.write_time.times(2)),
+        }
+    }
+
+    fn vip(&self, address: IpAddr) -> Option<&Vip> {
+        self.plan.as_ref()?.vips.get(&address)
+    }
+
+    /// Why this node is no candidate for `vip`, its leaving aside.
+    pub fn unfit(&self, vip: &Vip) -> Option<Unfit> {
+        let Some(candidacy) = vip.candidates.nodes.get(&self.me) else {
+            return Some(vip.unfit.clone().unwrap_or(Unfit::UnknownNode));
+        };
+        let carried = usable(&self.links, &candidacy.interfaces).next().is_some();
+        (!carried).then_some(Unfit::NoInterface)
+    }
+
+    pub(super) fn leaving(&self) -> Leaving {
+        if self.stopping.is_some() {
+            Leaving::Stopping
+        } else if self.drained.is_some() {
+            Leaving::Drained
+        } else {
+            Leaving::No
+        }
+    }
+
+    /// Where this speaker may answer for `address`, if the plan says.
+    pub(super) fn allowed_interfaces(&self, address: IpAddr) -> Option<Interfaces> {
+        let candidacy = self.vip(address)?.candidates.nodes.get(&self.me)?;
+        Some(candidacy.interfaces.clone())
+    }
+
+    fn standing(&self, address: IpAddr, vip: Option<&Vip>, stays: bool, now: Moment) -> Standing {
+        let Some(claim) = self.view.claim(address) else {
+            return vip.map_or(Standing::NotForMe, |vip| self.unclaimed(address, vip, now));
+        };
+        if claim.holder == self.me() {
+            return self.mine(address, claim, vip, stays);
+        }
+        let held = self.view.is_open_for(&claim.holder);
+        let leaving = self.view.session(&claim.holder.node).is_some_and(|s| s.leaving);
+        if held && !leaving && claim.handing_over_to.as_ref() != Some(&self.me) {
+            return Standing::Held;
+        }
+        let place = match vip {
+            Some(vip) => self.place(address, vip),
+            None => Some(self.place_to_delete(address)),
+        };
+        match place {
+            Some(place) => Standing::Free { place, exists: true, held },
+            None if held => Standing::Held,
+            None => Standing::NotForMe,
+        }
+    }
+
+    fn mine(&self, address: IpAddr, claim: &Claim, vip: Option<&Vip>, stays: bool) -> Standing {
+        let marked_for = claim.handing_over_to.clone();
+        let (mut successor, mut better) = (None, None);
+        if let Some(vip) = vip {
+            if !stays {
+                successor = self.successor(address, vip);
+            } else if vip.candidates.scored {
+                better = self.better(address, vip);
+            }
+        }
+        Standing::Mine { marked_for, successor, better }
+    }
+
+    fn successor(&self, address: IpAddr, vip: &Vip) -> Option<NodeName> {
+        order::order(address, vip, &self.view).into_iter().find(|node| **node != self.me).cloned()
+    }
+
+    fn better(&self, address: IpAddr, vip: &Vip) -> Option<NodeName> {
+        let score = |node: &NodeName| vip.candidates.nodes.get(node).map(|c| c.score);
+        let mine = score(&self.me);
+        order::order(address, vip, &self.view)
+            .into_iter()
+            .filter(|node| score(node) > mine)
+            .max_by_key(|node| score(node))
+            .cloned()
+    }
+
+    /// R4: a cold start waits for the sessions of all Ready nodes, or two periods.
+    fn unclaimed(&self, address: IpAddr, vip: &Vip, now: Moment) -> Standing {
+        let until = self.session.opened_at() + self.period().times(2);
+        let complete = || {
+            let mut ready = vip.candidates.nodes.iter().filter(|(_, candidacy)| candidacy.ready);
+            ready.all(|(node, _)| self.view.open_for(node).is_some())
+        };
+        if now < until && !complete() {
+            return Standing::ColdStart { until };
+        }
+        match self.place(address, vip) {
+            Some(place) => Standing::Free { place, exists: false, held: false },
+            None => Standing::NotForMe,
+        }
+    }
+
+    fn place(&self, address: IpAddr, vip: &Vip) -> Option<u64> {
+        let order = order::order(address, vip, &self.view);
+        order.iter().position(|node| **node == self.me).map(|place| place as u64)
+    }
+
+    /// A claim that no Service wants and whose holder is gone is deleted in hash order.
+    fn place_to_delete(&self, address: IpAddr) -> u64 {
+        let mine = order::hash(&self.me, address);
+        let before =
+            self.view.open_sessions().filter(|session| order::hash(&session.node, address) < mine);
+        before.count() as u64
+    }
+
+    /// Whether the session is to be closed: nothing is answered any more, nobody is there to take over, or handing over
+    /// has lasted long enough (R5).
+    pub(super) fn is_to_close(&self, plan: &Plan, now: Moment) -> bool {
+        let long_enough = |since: Option<Moment>| since.is_some_and(|s| now >= s + HAND_OVER);
+        if self.stopping.is_some() {
+            return long_enough(self.stopping) || !self.is_awaiting_successor(plan);
+        }
+        if !plan.takes_part {
+            return !self.is_answering();
+        }
+        long_enough(self.drained) && self.is_answering()
+    }
+
+    fn is_awaiting_successor(&self, plan: &Plan) -> bool {
+        self.parts.iter().filter(|(_, part)| part.state.answers()).any(|(address, part)| {
+            let taken = matches!(part.state, State::HandingOver { taken: Some(_), .. });
+            let vip = plan.vips.get(address);
+            taken || vip.is_some_and(|vip| self.successor(*address, vip).is_some())
+        })
+    }
+
+    /// Why the step to `next` is made.
+    pub(super) fn cause(&self, address: IpAddr, next: &State, facts: &Facts) -> Cause {
+        let state = self.state(address);
+        let claim = self.view.claim(address);
+        match (&facts.claim, next) {
+            _ if !facts.open => Cause::SessionClosed,
+            _ if !facts.wanted => Cause::Unwanted,
+            (Standing::Free { held, .. }, State::Taking) => match claim {
+                None => Cause::Unowned,
+                Some(claim) if *held => Cause::HandedOverBy(claim.holder.node.clone()),
+                Some(claim) => Cause::HolderGone(claim.holder.node.clone()),
+            },
+            (Standing::Mine { .. }, State::Holding) => Cause::ApiLost,
+            (Standing::Mine { better: Some(node), .. }, State::HandingOver { .. }) => {
+                Cause::Better(node.clone())
+            }
+            (Standing::Mine { .. }, State::HandingOver { .. } | State::Idle) => {
+                Cause::MustGo(self.vip(address).and_then(|vip| self.unfit(vip)))
+            }
+            (Standing::Mine { .. }, _) => match state {
+                State::Holding | State::Yielded => Cause::ApiBack,
+                _ => Cause::Fit,
+            },
+            _ => match claim {
+                Some(claim) if claim.holder != self.me() => {
+                    Cause::TakenBy(claim.holder.node.clone())
+                }
+                _ => Cause::Fit,
+            },
+        }
+    }
+
+    /// How long a peer that is next in order waits before it takes (R4), for the metrics page.
+    pub fn delay(&self) -> Span {
+        DELAY.max(self.write_time.times(2))
+    }
+}

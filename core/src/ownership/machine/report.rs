@@ -1,0 +1,70 @@
+//! Why a speaker's part in an address changed, in words that name the rule (I6).
+
+use std::fmt;
+
+use crate::name::NodeName;
+use crate::why::announcement::Unfit;
+
+/// Why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Nobody held it (R4).
+    Unowned,
+    /// The session of its holder is not open any more (R2).
+    HolderGone(NodeName),
+    /// Its holder hands it over (R5).
+    HandedOverBy(NodeName),
+    /// This node asks others to take it (R5).
+    MustGo(Option<Unfit>),
+    /// Another node is strictly better (R4).
+    Better(NodeName),
+    /// Another speaker took it (R2).
+    TakenBy(NodeName),
+    /// No Service has it any more.
+    Unwanted,
+    /// This speaker's session is not open (R1).
+    SessionClosed,
+    /// The API server has not been heard for one and a half renew periods (R8).
+    ApiLost,
+    /// The API server is heard again, and the claim is still this speaker's (R8).
+    ApiBack,
+    /// Another speaker was heard to answer (R5, R8).
+    HeardSpeaker(NodeName),
+    /// What stood in the way is gone.
+    Fit,
+}
+
+impl Cause {
+    /// The rule, for metric labels.
+    pub const fn rule(&self) -> &'static str {
+        match self {
+            Self::SessionClosed => "R1",
+            Self::HolderGone(_) | Self::TakenBy(_) => "R2",
+            Self::Unwanted | Self::Fit => "R3",
+            Self::Unowned | Self::Better(_) => "R4",
+            Self::HandedOverBy(_) | Self::MustGo(_) => "R5",
+            Self::ApiLost | Self::ApiBack | Self::HeardSpeaker(_) => "R8",
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unowned => f.write_str("nobody owned it")?,
+            Self::HolderGone(node) => write!(f, "the session of node {node} is closed")?,
+            Self::HandedOverBy(node) => write!(f, "node {node} hands it over")?,
+            Self::MustGo(Some(unfit)) => write!(f, "{unfit}")?,
+            Self::MustGo(None) => f.write_str("the speaker is about to stop")?,
+            Self::Better(node) => write!(f, "node {node} is preferred")?,
+            Self::TakenBy(node) => write!(f, "node {node} took it")?,
+            Self::Unwanted => f.write_str("no Service has it any more")?,
+            Self::SessionClosed => f.write_str("the speaker's session is not open")?,
+            Self::ApiLost => f.write_str("the API server is silent")?,
+            Self::ApiBack => f.write_str("the API server answers again")?,
+            Self::HeardSpeaker(node) => write!(f, "node {node} was heard to answer")?,
+            Self::Fit => f.write_str("nothing stands in the way any more")?,
+        }
+        write!(f, " ({})", self.rule())
+    }
+}

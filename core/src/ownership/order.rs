@@ -1,0 +1,118 @@
+//! R4: in which order the candidates of one address take it. Every node computes the same order from the same view.
+
+use std::cmp::Reverse;
+use std::net::IpAddr;
+
+use sha2::{Digest, Sha256};
+
+use super::plan::{Candidacy, Interfaces, Vip};
+use super::record::{Link, Session};
+use super::view::View;
+use crate::name::NodeName;
+
+/// Where a candidate stands; the least comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Standing {
+    /// The holder named another node when it handed the address over.
+    not_named: bool,
+    /// No link on which it could answer hears anybody.
+    deaf: bool,
+    /// It is not the node that held the claim before its speaker restarted: with the same hardware address, clients
+    /// notice nothing.
+    not_former: bool,
+    /// No link of it has the address on-link.
+    off_link: bool,
+    score: Reverse<u64>,
+    /// It holds no other address of the same Service.
+    alone: bool,
+    hash: [u8; 32],
+}
+
+/// The candidates of `vip` that could take it now, first the first: their session is open and stays, and a link that the
+/// advertisement allows has carrier.
+pub fn order<'p>(address: IpAddr, vip: &'p Vip, view: &View) -> Vec<&'p NodeName> {
+    let mut standings: Vec<(Standing, &NodeName)> = vip
+        .candidates
+        .nodes
+        .iter()
+        .filter_map(|(node, candidacy)| {
+            let session = view.session(node)?;
+            if session.open_for.is_none() || session.leaving {
+                return None;
+            }
+            Some((standing(address, vip, candidacy, session, view)?, node))
+        })
+        .collect();
+    standings.sort();
+    standings.into_iter().map(|(_, node)| node).collect()
+}
+
+fn standing(
+    address: IpAddr,
+    vip: &Vip,
+    candidacy: &Candidacy,
+    session: &Session,
+    view: &View,
+) -> Option<Standing> {
+    let node = &session.node;
+    let links: Vec<&Link> = usable(&session.links, &candidacy.interfaces).collect();
+    if links.is_empty() {
+        return None;
+    }
+    let claim = view.claim(address);
+    let named = claim.and_then(|claim| claim.handing_over_to.as_ref()) == Some(node);
+    let former = claim.is_some_and(|claim| {
+        claim.holder.node == *node && session.open_for.as_ref() != Some(&claim.holder.incarnation)
+    });
+    let beside = vip.siblings.iter().any(|sibling| {
+        view.claim(*sibling).is_some_and(|c| c.holder.node == *node && view.is_open_for(&c.holder))
+    });
+    Some(Standing {
+        not_named: !named,
+        deaf: links.iter().all(|link| link.deaf),
+        not_former: !former,
+        off_link: !links.iter().any(|l| l.prefixes.iter().any(|p| p.contains(address))),
+        score: Reverse(candidacy.score),
+        alone: !beside,
+        hash: hash(node, vip.first),
+    })
+}
+
+/// The links of a node on which it may and can answer.
+pub fn usable<'l>(links: &'l [Link], interfaces: &'l Interfaces) -> impl Iterator<Item = &'l Link> {
+    links.iter().filter(|link| link.carrier && interfaces.allow(&link.name))
+}
+
+/// MetalLB's order: SHA-256 of `<node>#<first address>`, the least first. It spreads addresses over nodes, and a cluster
+/// that changes over from MetalLB keeps each address where it is.
+pub fn hash(node: &NodeName, first: IpAddr) -> [u8; 32] {
+    Sha256::digest(format!("{node}#{first}").as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn by_hash(nodes: &[&str], first: &str) -> Vec<String> {
+        let first: IpAddr = first.parse().unwrap();
+        let mut nodes: Vec<NodeName> = nodes.iter().map(|node| NodeName::from(*node)).collect();
+        nodes.sort_by_key(|node| hash(node, first));
+        nodes.iter().map(ToString::to_string).collect()
+    }
+
+    /// Vectors that MetalLB's own election gives.
+    #[test]
+    fn the_hash_orders_nodes_as_metallb_does() {
+        let abc = ["node-a", "node-b", "node-c"];
+        assert_eq!(by_hash(&abc, "10.0.0.1"), ["node-b", "node-a", "node-c"]);
+        assert_eq!(by_hash(&abc, "10.0.0.2"), ["node-b", "node-c", "node-a"]);
+        assert_eq!(by_hash(&abc, "10.20.30.1"), ["node-b", "node-c", "node-a"]);
+        assert_eq!(by_hash(&abc, "2001:db8::1"), ["node-b", "node-a", "node-c"]);
+        assert_eq!(by_hash(&["edge-a", "edge-b"], "10.20.30.1"), ["edge-b", "edge-a"]);
+        let kind = ["kind-control-plane", "kind-worker", "kind-worker2"];
+        assert_eq!(
+            by_hash(&kind, "192.168.10.1"),
+            ["kind-worker2", "kind-worker", "kind-control-plane"]
+        );
+    }
+}

@@ -1,0 +1,314 @@
+//! This speaker's own session: opened, renewed, marked as leaving, closed; and whether the speaker is *sure*.
+//!
+//! ```text
+//!          view shows no other life            write shown            asked to close
+//!   Shut ─────────────────────────▶ Opening ─────────────▶ Open ─────────────────────▶ Closing
+//!    ▲                                 │ lost the race       │ seen closed               │ shown
+//!    └─────────────────────────────────┴─────────────────────┴────────(next life)────────┘
+//! ```
+//!
+//! A speaker is **sure** while the watch has shown it a renewal of its own that was sent less than one and a half renew
+//! periods ago: everything written before that renewal has then reached it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::record::{Closed, ClosedWhy, Incarnation, Link, PROTOCOL, Session};
+use super::view::View;
+use crate::name::NodeName;
+use crate::time::{Moment, Span};
+
+/// The shortest renew period; with many sessions it stretches so that all of them together renew 25 times a second.
+pub const SHORTEST_PERIOD: Span = Span::secs(2);
+const MILLIS_PER_SESSION: u64 = 40;
+/// A session lasts this many renew periods without renewal.
+const PERIODS_PER_DURATION: u64 = 3;
+/// Changes of links are written at most this often.
+const LINKS_INTERVAL: Span = Span::secs(1);
+/// A renewal that the watch has not shown for so long makes the speaker list anew.
+pub const SHOWN_WITHIN: Span = Span::secs(1);
+
+/// How often each of `sessions` open sessions is renewed.
+pub fn renew_period(sessions: usize) -> Span {
+    let stretched = Span::millis(MILLIS_PER_SESSION.saturating_mul(sessions as u64));
+    stretched.max(SHORTEST_PERIOD)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Phase {
+    Shut,
+    Opening,
+    Open,
+    Closing,
+    Left,
+}
+
+/// What the rest of the machine asks of the session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wishes<'a> {
+    /// The Node's uid, when this node takes part.
+    pub node_uid: Option<&'a Arc<str>>,
+    /// The node's links as they are.
+    pub links: &'a [Link],
+    /// Whether all claims are to be handed over.
+    pub leaving: bool,
+    /// Whether to close now, because handing over is done or took too long.
+    pub close: bool,
+    /// Whether to stay closed for good.
+    pub shut_down: bool,
+}
+
+/// What became of the session, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionNews {
+    /// It is open.
+    Opened(Incarnation),
+    /// It was closed, by us or by another.
+    Closed(Option<Closed>),
+    /// Another process renews a session under this node's name.
+    Refused(Incarnation),
+}
+
+/// The machine of one speaker's own session.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OwnSession {
+    node: NodeName,
+    seed: Arc<str>,
+    life: u32,
+    phase: Phase,
+    opened_at: Moment,
+    renewal: u64,
+    last_sent: Moment,
+    /// Renewals that the watch has not shown yet, with the moment each was sent.
+    unshown: VecDeque<(u64, Moment)>,
+    /// When the latest renewal that the watch has shown was sent.
+    shown: Option<Moment>,
+    /// Another life's session under this name: what it last looked like, and since when.
+    rival: Option<(Incarnation, u64, Moment)>,
+    refused: bool,
+}
+
+impl OwnSession {
+    /// A session of `node` that is not open yet. `seed` makes its incarnations unlike any other process's.
+    pub fn new(node: NodeName, seed: Arc<str>) -> Self {
+        Self {
+            node,
+            seed,
+            life: 1,
+            phase: Phase::Shut,
+            opened_at: Moment(0),
+            renewal: 0,
+            last_sent: Moment(0),
+            unshown: VecDeque::new(),
+            shown: None,
+            rival: None,
+            refused: false,
+        }
+    }
+
+    /// The life that this session is, or would be, open for.
+    pub fn incarnation(&self) -> Incarnation {
+        Incarnation(format!("{}-{}", self.seed, self.life).into())
+    }
+
+    /// Whether it is open, as far as this speaker knows.
+    pub fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Closing)
+    }
+
+    /// Whether it is closed for good.
+    pub fn has_left(&self) -> bool {
+        self.phase == Phase::Left
+    }
+
+    /// When it opened.
+    pub fn opened_at(&self) -> Moment {
+        self.opened_at
+    }
+
+    /// Until when the speaker is sure, if it ever was in this life.
+    pub fn sure_until(&self, period: Span) -> Option<Moment> {
+        let shown = self.shown.filter(|_| self.is_open())?;
+        Some(shown + period.and_a_half())
+    }
+
+    /// Whether some renewal should have been shown by now.
+    pub fn is_unshown(&self, now: Moment) -> bool {
+        self.unshown.front().is_some_and(|(_, sent)| now >= *sent + SHOWN_WITHIN)
+    }
+
+    /// When this machine wants to be driven again.
+    pub fn next_deadline(&self, view: &View, links: &[Link], period: Span) -> Option<Moment> {
+        if !view.is_session_writable(&self.node) {
+            return None;
+        }
+        match self.phase {
+            Phase::Shut => self
+                .rival
+                .as_ref()
+                .and_then(|(_, _, since)| Some(*since + patience(view.session(&self.node)?))),
+            Phase::Open => {
+                let stale = view.session(&self.node).is_some_and(|session| session.links != links);
+                let interval = if stale { LINKS_INTERVAL } else { period };
+                Some(self.last_sent + interval)
+            }
+            Phase::Opening | Phase::Closing | Phase::Left => None,
+        }
+    }
+
+    /// The watch has shown something of this node's session.
+    pub fn shown(&mut self, view: &View) {
+        let Some(session) = view.shown_session(&self.node) else { return };
+        if session.open_for.as_ref() != Some(&self.incarnation()) {
+            return;
+        }
+        while let Some((renewal, sent)) = self.unshown.front().copied() {
+            if renewal > session.renewal {
+                break;
+            }
+            self.unshown.pop_front();
+            self.shown = Some(sent);
+        }
+    }
+
+    /// Moves on as far as the view allows, and says what to write, if anything.
+    pub fn drive(
+        &mut self,
+        view: &View,
+        wishes: &Wishes<'_>,
+        period: Span,
+        now: Moment,
+    ) -> (Option<Session>, Option<SessionNews>) {
+        let current = view.session(&self.node);
+        let mine = current.is_some_and(|s| s.open_for.as_ref() == Some(&self.incarnation()));
+        let writable = view.is_session_writable(&self.node);
+        match self.phase {
+            Phase::Shut if wishes.shut_down => {
+                self.phase = Phase::Left;
+                (None, None)
+            }
+            Phase::Shut => self.open(view, wishes, period, now),
+            Phase::Opening if mine => {
+                self.phase = Phase::Open;
+                self.opened_at = now;
+                (None, Some(SessionNews::Opened(self.incarnation())))
+            }
+            Phase::Opening if writable => {
+                self.die(false);
+                (None, None)
+            }
+            Phase::Open | Phase::Closing if !mine => {
+                let closed = current.and_then(|session| session.closed.clone());
+                self.die(wishes.shut_down);
+                (None, Some(SessionNews::Closed(closed)))
+            }
+            Phase::Open | Phase::Closing if writable && wishes.close => {
+                self.phase = Phase::Closing;
+                let closed = Closed { by: self.node.clone(), why: ClosedWhy::Left };
+                let session = current.map(|session| close(session, closed));
+                (session, None)
+            }
+            Phase::Open | Phase::Closing if writable => {
+                self.phase = Phase::Open;
+                (self.renew(current, wishes, period, now), None)
+            }
+            Phase::Opening | Phase::Open | Phase::Closing | Phase::Left => (None, None),
+        }
+    }
+
+    /// Opens where nobody else's life stands in the way; a rival that is silent for half its duration is replaced.
+    fn open(
+        &mut self,
+        view: &View,
+        wishes: &Wishes<'_>,
+        period: Span,
+        now: Moment,
+    ) -> (Option<Session>, Option<SessionNews>) {
+        let Some(node_uid) = wishes.node_uid else { return (None, None) };
+        if !view.is_complete() || !view.is_session_writable(&self.node) {
+            return (None, None);
+        }
+        let current = view.session(&self.node);
+        if let Some((session, rival)) = current.and_then(|s| Some((s, s.open_for.clone()?))) {
+            let seen = self.rival.take();
+            let since = match seen {
+                Some((life, renewal, since)) if life == rival && renewal == session.renewal => {
+                    since
+                }
+                Some(_) if !self.refused => {
+                    self.refused = true;
+                    self.rival = Some((rival.clone(), session.renewal, now));
+                    return (None, Some(SessionNews::Refused(rival)));
+                }
+                _ => now,
+            };
+            if now < since + patience(session) {
+                self.rival = Some((rival, session.renewal, since));
+                return (None, None);
+            }
+        }
+        self.rival = None;
+        self.refused = false;
+        self.phase = Phase::Opening;
+        (Some(self.record(node_uid.clone(), wishes, period, now)), None)
+    }
+
+    fn renew(
+        &mut self,
+        current: Option<&Session>,
+        wishes: &Wishes<'_>,
+        period: Span,
+        now: Moment,
+    ) -> Option<Session> {
+        let current = current?;
+        let age = now.since(self.last_sent);
+        let due = age >= period
+            || wishes.leaving != current.leaving
+            || (wishes.links != current.links && age >= LINKS_INTERVAL);
+        due.then(|| self.record(current.node_uid.clone(), wishes, period, now))
+    }
+
+    /// The next renewal, which leaves now.
+    fn record(
+        &mut self,
+        node_uid: Arc<str>,
+        wishes: &Wishes<'_>,
+        period: Span,
+        now: Moment,
+    ) -> Session {
+        self.renewal += 1;
+        self.last_sent = now;
+        self.unshown.push_back((self.renewal, now));
+        Session {
+            node: self.node.clone(),
+            node_uid,
+            open_for: Some(self.incarnation()),
+            renewal: self.renewal,
+            duration: period.times(PERIODS_PER_DURATION),
+            protocol: PROTOCOL,
+            links: wishes.links.to_vec(),
+            leaving: wishes.leaving,
+            closed: None,
+        }
+    }
+
+    /// This life is over; a closed one never comes back.
+    fn die(&mut self, for_good: bool) {
+        self.life += 1;
+        self.phase = if for_good { Phase::Left } else { Phase::Shut };
+        self.unshown.clear();
+        self.shown = None;
+        self.rival = None;
+    }
+}
+
+/// How long another life's session under this node's name must be silent before it is replaced: it would have renewed
+/// once and a half.
+fn patience(session: &Session) -> Span {
+    Span(session.duration.0 / 2)
+}
+
+/// `session`, closed. One that is closed keeps its links, so that the wire's voices can still be told apart.
+pub fn close(session: &Session, closed: Closed) -> Session {
+    Session { open_for: None, leaving: false, closed: Some(closed), ..session.clone() }
+}

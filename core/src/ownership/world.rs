@@ -1,0 +1,79 @@
+//! What the cluster says that decides who may announce: nodes, Services with addresses, endpoints, advertisements.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::config::{Advertisement, Pool};
+use crate::label::Labels;
+use crate::name::{NodeName, ServiceId};
+
+/// Everything that [`super::eligibility::plan`] looks at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct World {
+    /// All Nodes.
+    pub nodes: BTreeMap<NodeName, Arc<Node>>,
+    /// The pools in force, none overlapping another.
+    pub pools: Vec<Pool>,
+    /// The advertisements in force.
+    pub advertisements: Vec<Advertisement>,
+    /// The Services that are ours and have addresses.
+    pub services: Vec<Arc<Service>>,
+    /// For each Service, what can serve it.
+    pub endpoints: BTreeMap<ServiceId, Endpoints>,
+    /// Whether nodes with the exclude label announce all the same (`--ignore-exclude-lb`).
+    pub ignore_exclude_label: bool,
+}
+
+/// A Node, as far as announcing goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub name: NodeName,
+    /// Its uid, by which its session is garbage-collected with it.
+    pub uid: Arc<str>,
+    /// Its labels.
+    pub labels: Labels,
+    /// Whether it bears `node.kubernetes.io/exclude-from-external-load-balancers`, whatever the value.
+    pub excluded: bool,
+    /// Whether its condition NetworkUnavailable is True.
+    pub network_unavailable: bool,
+    /// Whether it carries the taint `node.kubernetes.io/out-of-service`.
+    pub out_of_service: bool,
+    /// Whether its condition Ready is True.
+    pub ready: bool,
+}
+
+/// A Service of type LoadBalancer of our class, with the addresses in its status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Its name.
+    pub id: ServiceId,
+    /// Its uid, for Events.
+    pub uid: Arc<str>,
+    /// When it was created, in seconds since 1970: of several that share an address the oldest may have to decide.
+    pub created: i64,
+    /// Its labels, which advertisements select by.
+    pub labels: Labels,
+    /// The addresses in its status, in that order.
+    pub addresses: Vec<IpAddr>,
+    /// Whether externalTrafficPolicy is Local.
+    pub local: bool,
+}
+
+/// What can serve a Service: an endpoint that is ready, or one that terminates but still serves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Whether there is any at all, on a node or without one.
+    pub any: bool,
+    /// The nodes that host one.
+    pub nodes: BTreeSet<NodeName>,
+}
+
+impl Endpoints {
+    /// Adds what another EndpointSlice of the same Service says.
+    pub fn merge(&mut self, other: &Self) {
+        self.any |= other.any;
+        self.nodes.extend(other.nodes.iter().cloned());
+    }
+}

@@ -1,0 +1,502 @@
+//! The simulated cluster: Leases with versions, watches with delays, frames with connectivity, one clock.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use herald_core::name::NodeName;
+use herald_core::ownership::machine::{Input, Machine, Output};
+use herald_core::ownership::plan::{Candidacy, Candidates, Interfaces, Plan, Vip};
+use herald_core::ownership::record::{
+    Claim, LeaseEvent, LeaseWrite, Link, Session, Version, WriteOutcome,
+};
+use herald_core::ownership::view::LeaseKey;
+use herald_core::time::{Moment, Span};
+use herald_core::why::announcement::Unfit;
+use herald_core::wire::Mac;
+
+/// A deterministic source of faults and delays.
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % bound
+    }
+
+    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        let index = self.below(from.len() as u64);
+        from[usize::try_from(index).expect("less than a length")]
+    }
+}
+
+#[derive(Clone)]
+enum Stored {
+    Session(Session),
+    Claim(Claim),
+}
+
+enum Happening {
+    /// The watch of a node's life may deliver what it has not delivered.
+    Watch(usize, u32),
+    Arrive(usize, u32, LeaseKey, LeaseWrite, u64),
+    Outcome(usize, u32, LeaseKey, WriteOutcome, u64),
+    List(usize, u32),
+    Listed(usize, u32, LeaseEvent, usize),
+    Frame(usize, IpAddr, Mac),
+    Wake(usize, u32),
+}
+
+pub(crate) struct Node {
+    pub(crate) name: NodeName,
+    pub(crate) machine: Option<Machine>,
+    pub(crate) answering: BTreeSet<IpAddr>,
+    pub(crate) api: bool,
+    pub(crate) lan: bool,
+    pub(crate) has_left: bool,
+    pub(crate) unfit: Option<Unfit>,
+    life: u32,
+    mac: Mac,
+    /// What the watch has delivered of the log; `None` while a list is under way, which the watch then follows.
+    cursor: Option<usize>,
+    woken_for: Option<u64>,
+}
+
+/// One stretch of time in which a node answered for an address.
+pub(crate) struct Stretch {
+    pub(crate) node: usize,
+    pub(crate) address: IpAddr,
+    pub(crate) from: u64,
+    pub(crate) to: Option<u64>,
+}
+
+pub(crate) struct Cluster {
+    pub(crate) now: u64,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) vips: BTreeMap<IpAddr, BTreeSet<usize>>,
+    pub(crate) scores: BTreeMap<usize, u64>,
+    pub(crate) api_up: bool,
+    pub(crate) writes: Vec<(u64, usize, LeaseKey)>,
+    pub(crate) announced: Vec<(u64, usize, IpAddr)>,
+    pub(crate) stretches: Vec<Stretch>,
+    leases: BTreeMap<LeaseKey, (Version, Stored)>,
+    log: Vec<LeaseEvent>,
+    revision: u64,
+    queue: BinaryHeap<Reverse<(u64, u64)>>,
+    happenings: BTreeMap<u64, Happening>,
+    serial: u64,
+    dice: Dice,
+    /// Happenings at this very millisecond: a machine that asks for the past would stop time.
+    busy: u32,
+    pub(crate) slowest: u64,
+}
+
+pub(crate) fn vip(n: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, n))
+}
+
+impl Cluster {
+    pub(crate) fn new(nodes: usize, vips: u8, seed: u64) -> Self {
+        let nodes: Vec<Node> = (0..nodes).map(node).collect();
+        let all: BTreeSet<usize> = (0..nodes.len()).collect();
+        Self {
+            now: 0,
+            vips: (1..=vips).map(|n| (vip(n), all.clone())).collect(),
+            scores: BTreeMap::new(),
+            nodes,
+            api_up: true,
+            writes: Vec::new(),
+            announced: Vec::new(),
+            stretches: Vec::new(),
+            leases: BTreeMap::new(),
+            log: Vec::new(),
+            revision: 0,
+            queue: BinaryHeap::new(),
+            happenings: BTreeMap::new(),
+            serial: 0,
+            dice: Dice::new(seed),
+            busy: 0,
+            slowest: 20,
+        }
+    }
+
+    /// Starts the speaker of every node.
+    pub(crate) fn start_all(&mut self) {
+        for index in 0..self.nodes.len() {
+            self.start(index);
+        }
+    }
+
+    pub(crate) fn start(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        node.life += 1;
+        node.has_left = false;
+        node.woken_for = None;
+        let seed = format!("{}{}", node.name, node.life);
+        node.machine = Some(Machine::new(node.name.clone(), seed.into()));
+        node.cursor = None;
+        let (life, link) = (node.life, link(node));
+        self.feed(index, Input::Links(vec![link]));
+        self.later(0, Happening::List(index, life));
+        self.replan_one(index);
+    }
+
+    /// SIGKILL: nothing is answered any more, nothing is said.
+    pub(crate) fn crash(&mut self, index: usize) {
+        self.nodes[index].machine = None;
+        self.nodes[index].life += 1;
+        let answered = std::mem::take(&mut self.nodes[index].answering);
+        for address in answered {
+            self.end_stretch(index, address);
+        }
+    }
+
+    pub(crate) fn stop(&mut self, index: usize) {
+        self.feed(index, Input::Stop);
+    }
+
+    /// The objects of the cluster changed: every speaker plans anew.
+    pub(crate) fn replan(&mut self) {
+        for index in 0..self.nodes.len() {
+            self.replan_one(index);
+        }
+    }
+
+    fn replan_one(&mut self, index: usize) {
+        let plan = Arc::new(self.plan_for(index));
+        self.feed(index, Input::Plan(plan));
+    }
+
+    fn plan_for(&self, me: usize) -> Plan {
+        let vips = self.vips.iter().map(|(address, allowed)| {
+            let fit = allowed.iter().filter(|index| self.nodes[**index].unfit.is_none());
+            let nodes: BTreeMap<NodeName, Candidacy> = fit
+                .map(|index| {
+                    let score = self.scores.get(index).copied().unwrap_or(0);
+                    let candidacy = Candidacy { score, interfaces: Interfaces::Any, ready: true };
+                    (self.nodes[*index].name.clone(), candidacy)
+                })
+                .collect();
+            let unfit = (!nodes.contains_key(&self.nodes[me].name))
+                .then(|| self.nodes[me].unfit.clone().unwrap_or(Unfit::NoLocalEndpoint));
+            let vip = Vip {
+                services: Vec::new(),
+                first: *address,
+                siblings: Arc::new([]),
+                candidates: Arc::new(Candidates { nodes, scored: !self.scores.is_empty() }),
+                unfit,
+            };
+            (*address, vip)
+        });
+        Plan {
+            vips: vips.collect(),
+            takes_part: true,
+            node_uid: Some("uid".into()),
+            node_unfit: self.nodes[me].unfit.clone(),
+        }
+    }
+
+    /// Lets time pass until `moment`.
+    pub(crate) fn run_until(&mut self, moment: u64) {
+        while let Some(Reverse((at, serial))) = self.queue.peek().copied() {
+            if at > moment {
+                break;
+            }
+            self.queue.pop();
+            self.busy = if at == self.now { self.busy + 1 } else { 0 };
+            assert!(self.busy < 100_000, "time stands still at {at}");
+            self.now = at;
+            if let Some(happening) = self.happenings.remove(&serial) {
+                self.happen(happening);
+            }
+        }
+        self.now = moment;
+    }
+
+    pub(crate) fn run_for(&mut self, span: u64) {
+        self.run_until(self.now + span);
+    }
+
+    pub(crate) fn owner(&self, address: IpAddr) -> Option<usize> {
+        let claim = match &self.leases.get(&LeaseKey::Claim(address))?.1 {
+            Stored::Claim(claim) => claim,
+            Stored::Session(_) => return None,
+        };
+        self.nodes.iter().position(|node| node.name == claim.holder.node)
+    }
+
+    pub(crate) fn answering(&self, address: IpAddr) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|i| self.nodes[*i].answering.contains(&address)).collect()
+    }
+
+    /// The longest time within `from..now` in which nobody answered for `address`.
+    pub(crate) fn longest_gap(&self, address: IpAddr, from: u64) -> u64 {
+        let mut stretches: Vec<(u64, u64)> = self
+            .stretches
+            .iter()
+            .filter(|s| s.address == address)
+            .map(|s| (s.from, s.to.unwrap_or(self.now)))
+            .collect();
+        stretches.sort_unstable();
+        let (mut covered, mut gap) = (from, 0);
+        for (start, end) in stretches {
+            if end > covered {
+                gap = gap.max(start.saturating_sub(covered));
+                covered = end;
+            }
+        }
+        gap.max(self.now.saturating_sub(covered))
+    }
+
+    /// The longest time in which two nodes answered for `address` side by side.
+    pub(crate) fn longest_overlap(&self, address: IpAddr) -> u64 {
+        let of: Vec<&Stretch> = self.stretches.iter().filter(|s| s.address == address).collect();
+        let mut longest = 0;
+        for (i, a) in of.iter().enumerate() {
+            for b in &of[i + 1..] {
+                let (a_end, b_end) = (a.to.unwrap_or(self.now), b.to.unwrap_or(self.now));
+                let both = a_end.min(b_end).saturating_sub(a.from.max(b.from));
+                if a.node != b.node {
+                    longest = longest.max(both);
+                }
+            }
+        }
+        longest
+    }
+
+    fn later(&mut self, delay: u64, happening: Happening) {
+        self.serial += 1;
+        self.queue.push(Reverse((self.now + delay, self.serial)));
+        self.happenings.insert(self.serial, happening);
+    }
+
+    fn delay(&mut self) -> u64 {
+        1 + self.dice.below(self.slowest)
+    }
+
+    fn feed(&mut self, index: usize, input: Input) {
+        let now = Moment(self.now);
+        if let Some(machine) = &mut self.nodes[index].machine {
+            machine.handle(input, now);
+        }
+        self.drain(index);
+    }
+
+    fn alive(&self, index: usize, life: u32) -> bool {
+        self.nodes[index].life == life && self.nodes[index].machine.is_some()
+    }
+
+    fn reaches(&self, index: usize) -> bool {
+        self.api_up && self.nodes[index].api
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Watch(index, life) => self.deliver(index, life),
+            Happening::Arrive(index, life, key, write, sent) => {
+                // A request that was sent may still arrive after its sender died.
+                let outcome = match self.reaches(index) {
+                    true => self.store(index, &key, write),
+                    false => WriteOutcome::Unknown,
+                };
+                let delay = match outcome {
+                    WriteOutcome::Unknown => 600,
+                    _ => self.delay(),
+                };
+                self.later(delay, Happening::Outcome(index, life, key, outcome, sent));
+            }
+            Happening::Outcome(index, life, key, outcome, sent) if self.alive(index, life) => {
+                let lost = !self.reaches(index);
+                let outcome = if lost { WriteOutcome::Unknown } else { outcome };
+                let took = Span(self.now - sent);
+                self.feed(index, Input::Written(key, outcome, took));
+            }
+            Happening::List(index, life) if self.alive(index, life) => {
+                if !self.reaches(index) {
+                    self.later(500, Happening::List(index, life));
+                    return;
+                }
+                self.nodes[index].cursor = None;
+                let (listed, upto) = (self.list(), self.log.len());
+                let delay = self.delay();
+                self.later(delay, Happening::Listed(index, life, listed, upto));
+            }
+            Happening::Listed(index, life, event, upto) if self.alive(index, life) => {
+                self.nodes[index].cursor = Some(upto);
+                self.feed(index, Input::Leases(event));
+                self.later(1, Happening::Watch(index, life));
+            }
+            Happening::Frame(index, address, mac) if self.nodes[index].lan => {
+                self.feed(index, Input::Heard { address, mac });
+            }
+            Happening::Wake(index, life) if self.alive(index, life) => {
+                self.nodes[index].woken_for = None;
+                let now = Moment(self.now);
+                if let Some(machine) = &mut self.nodes[index].machine {
+                    machine.handle_deadline(now);
+                }
+                self.drain(index);
+            }
+            _ => {}
+        }
+    }
+
+    fn deliver(&mut self, index: usize, life: u32) {
+        if !self.alive(index, life) || !self.reaches(index) {
+            return;
+        }
+        let Some(cursor) = self.nodes[index].cursor else { return };
+        let fresh = self.log[cursor..].to_vec();
+        self.nodes[index].cursor = Some(self.log.len());
+        for event in fresh {
+            self.feed(index, Input::Leases(event));
+        }
+    }
+
+    fn list(&self) -> LeaseEvent {
+        let (mut sessions, mut claims) = (Vec::new(), Vec::new());
+        for (version, stored) in self.leases.values() {
+            match stored {
+                Stored::Session(session) => sessions.push((version.clone(), session.clone())),
+                Stored::Claim(claim) => claims.push((version.clone(), claim.clone())),
+            }
+        }
+        LeaseEvent::Listed(sessions, claims)
+    }
+
+    fn store(&mut self, index: usize, key: &LeaseKey, write: LeaseWrite) -> WriteOutcome {
+        let current = self.leases.get(key).map(|(version, _)| version.clone());
+        self.revision += 1;
+        let resource: Arc<str> = self.revision.to_string().into();
+        let uid = current.as_ref().map_or_else(|| resource.clone(), |v| v.uid.clone());
+        let version = Version { uid, resource };
+        let (base, stored) = match write {
+            LeaseWrite::Session(base, session) => (base, Some(Stored::Session(session))),
+            LeaseWrite::Claim(base, claim) => (base, Some(Stored::Claim(claim))),
+            LeaseWrite::DeleteClaim(base, _) => (Some(base), None),
+        };
+        if base != current {
+            return WriteOutcome::Conflict;
+        }
+        self.writes.push((self.now, index, key.clone()));
+        self.log.push(match (&stored, key) {
+            (Some(Stored::Session(s)), _) => LeaseEvent::Session(version.clone(), s.clone()),
+            (Some(Stored::Claim(c)), _) => LeaseEvent::Claim(version.clone(), c.clone()),
+            (None, LeaseKey::Claim(address)) => LeaseEvent::ClaimGone(*address),
+            (None, LeaseKey::Session(node)) => LeaseEvent::SessionGone(node.clone()),
+        });
+        let outcome = WriteOutcome::Stored(stored.is_some().then(|| version.clone()));
+        match stored {
+            Some(stored) => self.leases.insert(key.clone(), (version, stored)),
+            None => self.leases.remove(key),
+        };
+        self.wake_watches();
+        outcome
+    }
+
+    fn wake_watches(&mut self) {
+        for index in 0..self.nodes.len() {
+            let (delay, life) = (self.delay(), self.nodes[index].life);
+            self.later(delay, Happening::Watch(index, life));
+        }
+    }
+
+    /// The API server, or a node's way to it, is back: watches go on.
+    pub(crate) fn heal_api(&mut self) {
+        self.api_up = true;
+        for node in &mut self.nodes {
+            node.api = true;
+        }
+        self.wake_watches();
+    }
+
+    fn drain(&mut self, index: usize) {
+        let life = self.nodes[index].life;
+        loop {
+            let Some(machine) = &mut self.nodes[index].machine else { return };
+            let Some(output) = machine.poll_output() else { break };
+            self.perform(index, life, output);
+        }
+        let now = self.now;
+        let node = &mut self.nodes[index];
+        let deadline = node.machine.as_ref().and_then(Machine::next_deadline);
+        if let Some(deadline) = deadline.map(|moment| moment.0.max(now))
+            && node.woken_for.is_none_or(|at| deadline < at)
+        {
+            node.woken_for = Some(deadline);
+            self.later(deadline - now, Happening::Wake(index, life));
+        }
+    }
+
+    fn perform(&mut self, index: usize, life: u32, output: Output) {
+        match output {
+            Output::Write(key, write) => {
+                let (delay, sent) = (self.delay(), self.now);
+                self.later(delay, Happening::Arrive(index, life, key, write, sent));
+            }
+            Output::ListAnew => self.later(1, Happening::List(index, life)),
+            Output::Answer(address, _) => {
+                if self.nodes[index].answering.insert(address) {
+                    let from = self.now;
+                    self.stretches.push(Stretch { node: index, address, from, to: None });
+                }
+            }
+            Output::Silence(address) => {
+                self.nodes[index].answering.remove(&address);
+                self.end_stretch(index, address);
+            }
+            Output::Announce { address, .. } => {
+                self.announced.push((self.now, index, address));
+                if self.nodes[index].lan {
+                    let mac = self.nodes[index].mac;
+                    for other in (0..self.nodes.len()).filter(|other| *other != index) {
+                        self.later(1, Happening::Frame(other, address, mac));
+                    }
+                }
+            }
+            Output::Report(_) => {}
+            Output::Left => self.nodes[index].has_left = true,
+        }
+    }
+
+    fn end_stretch(&mut self, index: usize, address: IpAddr) {
+        let now = self.now;
+        let open = |s: &&mut Stretch| s.node == index && s.address == address && s.to.is_none();
+        if let Some(stretch) = self.stretches.iter_mut().find(open) {
+            stretch.to = Some(now);
+        }
+    }
+}
+
+fn node(index: usize) -> Node {
+    Node {
+        name: format!("node{}", index + 1).into(),
+        machine: None,
+        answering: BTreeSet::new(),
+        api: true,
+        lan: true,
+        has_left: false,
+        unfit: None,
+        life: 0,
+        mac: Mac([2, 0, 0, 0, 0, u8::try_from(index).unwrap_or(u8::MAX)]),
+        cursor: None,
+        woken_for: None,
+    }
+}
+
+fn link(node: &Node) -> Link {
+    Link {
+        name: "lan0".into(),
+        mac: node.mac,
+        prefixes: vec!["192.0.2.0/24".parse().expect("a prefix")],
+        carrier: true,
+        deaf: false,
+    }
+}
