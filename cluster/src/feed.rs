@@ -203,9 +203,9 @@ where
         self.begin_list();
     }
 
-    /// Whether a list is under way or about to begin.
+    /// Whether a list is under way or about to begin: [`Event::Listed`] is yet to come.
     pub fn is_listing(&self) -> bool {
-        self.version.is_none()
+        self.version.is_none() || !self.ready.is_empty()
     }
 
     /// The next event. May be dropped before it is ready: nothing is lost.
@@ -387,8 +387,13 @@ where
                 self.failures += 1;
                 Ok(())
             }
+            // An event that cannot be read is lost; only a list can show what it said. kube takes any such line for a
+            // Status, whose fields are all optional: one without a code is none.
+            kube::Error::Api(status) if status.code == 0 => {
+                self.begin_list();
+                Err(Trouble::Unreadable("a watch event of another shape".to_owned()))
+            }
             kube::Error::SerdeError(_) => {
-                // The event is lost; only a list can show what it said.
                 self.begin_list();
                 Err(Trouble::of(error))
             }

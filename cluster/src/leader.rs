@@ -41,8 +41,9 @@ const RELEASE_TIME: Duration = Duration::from_secs(2);
 pub enum Standing {
     /// It does not lead; this one does, as far as is known.
     Standby(Option<String>),
-    /// It leads.
-    Leading,
+    /// It leads, for the so-manieth time in the life of the process: who reads this late still sees that leadership
+    /// was lost and won again meanwhile, and that another may have led between.
+    Leading(u32),
 }
 
 /// The view of the election that all of a process shares.
@@ -73,12 +74,14 @@ impl Leadership {
 
     /// Waits until this replica leads.
     pub async fn gained(&self) {
-        self.wait_for(|standing| *standing == Standing::Leading).await;
+        self.wait_for(|standing| matches!(standing, Standing::Leading(_))).await;
     }
 
-    /// Waits until it does not.
+    /// Waits until the leadership of this moment has ended, be it that another has begun; not at all when there is
+    /// none.
     pub async fn lost(&self) {
-        self.wait_for(|standing| *standing != Standing::Leading).await;
+        let Standing::Leading(term) = self.standing() else { return };
+        self.wait_for(|standing| *standing != Standing::Leading(term)).await;
     }
 
     async fn wait_for(&self, wanted: impl FnMut(&Standing) -> bool) {
@@ -123,6 +126,7 @@ pub fn elect(
         standing: standing_tx,
         acquired: Timestamp::now(),
         listed: None,
+        terms: 0,
     };
     (Leadership { began, until, standing }, driver.run(stop))
 }
@@ -155,6 +159,8 @@ struct Driver {
     acquired: Timestamp,
     /// What the list that is coming in has shown.
     listed: Option<Seen>,
+    /// How often it has won.
+    terms: u32,
 }
 
 impl Driver {
@@ -212,12 +218,16 @@ impl Driver {
         self.machine.leads_until().map(|until| self.instant(until))
     }
 
-    fn publish(&self, now: Moment) {
+    fn publish(&mut self, now: Moment) {
         let until = self.machine.leads_until().filter(|until| now < *until);
         self.until.store(until.map_or(0, |until| until.0), Ordering::Release);
-        let standing = match until {
-            Some(_) => Standing::Leading,
-            None => Standing::Standby(self.machine.leader().map(str::to_owned)),
+        let standing = match (until, &*self.standing.borrow()) {
+            (Some(_), Standing::Leading(term)) => Standing::Leading(*term),
+            (Some(_), Standing::Standby(_)) => {
+                self.terms += 1;
+                Standing::Leading(self.terms)
+            }
+            (None, _) => Standing::Standby(self.machine.leader().map(str::to_owned)),
         };
         self.standing.send_if_modified(|current| {
             let changed = *current != standing;

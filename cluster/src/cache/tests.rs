@@ -1,1 +1,155 @@
+//! Against the in-process server, in virtual time.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::*;
+use crate::fake::Fake;
+use crate::feed::Settings;
+
+const MAPS: &str = "/api/v1/namespaces/herald/configmaps";
+
+/// A cache of what ConfigMaps say under `v`.
+struct Rig {
+    fake: Fake,
+    cache: Cache<String, String>,
+    dirty: Dirty,
+    parsed: Arc<AtomicUsize>,
+}
+
+fn rig(fake: Fake) -> Rig {
+    let door = fake.door();
+    let feed: Feed<ConfigMap> =
+        Feed::new(door, |client| Api::namespaced(client, "herald"), Settings::default());
+    let (dirty, parsed) = (Dirty::new(), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&parsed);
+    let parse = move |map: ConfigMap| {
+        count.fetch_add(1, Ordering::Relaxed);
+        map.data.and_then(|data| data.get("v").cloned()).unwrap_or_default()
+    };
+    let (cache, task) = follow("ConfigMap", feed, ConfigMap::name_any, parse, dirty.clone());
+    tokio::spawn(task);
+    Rig { fake, cache, dirty, parsed }
+}
+
+fn put(fake: &Fake, name: &str, value: &str, other: &str) {
+    let metadata = json!({ "name": name, "annotations": { "other": other } });
+    fake.put(MAPS, json!({ "metadata": metadata, "data": { "v": value } }));
+}
+
+impl Rig {
+    async fn changed(&self) -> bool {
+        timeout(Duration::from_secs(60), self.dirty.changed()).await.is_ok()
+    }
+
+    fn shown(&self) -> Vec<(String, String)> {
+        let snapshot = self.cache.snapshot();
+        snapshot.iter().map(|(key, value)| (key.clone(), (**value).clone())).collect()
+    }
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_cluster_is_synced_and_marks_once() {
+    let rig = rig(Fake::new());
+    assert_eq!(rig.cache.readiness(), Err("ConfigMap: not listed yet".to_owned()));
+    assert!(rig.changed().await);
+    rig.cache.synced().await;
+    assert_eq!(rig.cache.readiness(), Ok(()));
+    assert!(!rig.changed().await, "nothing changes after that");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_is_one_mark() {
+    let rig = rig(Fake::new());
+    assert!(rig.changed().await);
+    for n in 0..1000 {
+        put(&rig.fake, &format!("m{n}"), "1", "");
+    }
+    assert!(rig.changed().await);
+    while rig.shown().len() < 1000 {
+        tokio::task::yield_now().await;
+    }
+    // The mark that was set while this waited; then no more.
+    rig.changed().await;
+    assert!(!rig.changed().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_parse_does_not_keep_wakes_nobody() {
+    let rig = rig(Fake::new());
+    assert!(rig.changed().await);
+    put(&rig.fake, "a", "1", "x");
+    assert!(rig.changed().await);
+    put(&rig.fake, "a", "1", "y");
+    assert!(!rig.changed().await);
+    assert_eq!(rig.parsed.load(Ordering::Relaxed), 2);
+    put(&rig.fake, "a", "2", "y");
+    assert!(rig.changed().await);
+    assert_eq!(rig.shown(), pairs(&[("a", "2")]));
+    rig.fake.delete(&format!("{MAPS}/a"));
+    assert!(rig.changed().await);
+    assert_eq!(rig.shown(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_list_parses_only_what_is_new_and_drops_what_is_gone() {
+    let rig = rig(Fake::new());
+    for name in ["a", "b", "c"] {
+        put(&rig.fake, name, "1", "");
+    }
+    while rig.shown().len() < 3 {
+        assert!(rig.changed().await);
+    }
+    let before = rig.parsed.load(Ordering::Relaxed);
+    // While nothing comes through, one goes and one changes; then history is gone.
+    rig.fake.cut_connections();
+    rig.fake.delete(&format!("{MAPS}/a"));
+    put(&rig.fake, "b", "2", "");
+    rig.fake.compact();
+    assert!(rig.changed().await);
+    assert_eq!(rig.shown(), pairs(&[("b", "2"), ("c", "1")]));
+    assert_eq!(rig.parsed.load(Ordering::Relaxed) - before, 1, "c is of the version it was");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_stays_as_it_was_taken() {
+    let rig = rig(Fake::new());
+    put(&rig.fake, "a", "1", "");
+    while rig.shown().is_empty() {
+        assert!(rig.changed().await);
+    }
+    let taken = rig.cache.snapshot();
+    put(&rig.fake, "a", "2", "");
+    assert!(rig.changed().await);
+    assert_eq!(*taken["a"], "1");
+    assert_eq!(rig.shown(), pairs(&[("a", "2")]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_is_not_installed_keeps_unready_and_an_outage_afterwards_does_not() {
+    let fake = Fake::new();
+    fake.answer_reads(Some(404));
+    let rig = rig(fake);
+    while rig.cache.trouble().is_none() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let reason = rig.cache.readiness().expect_err("nothing is listed");
+    assert!(reason.contains("is its CRD installed?"), "{reason}");
+    rig.fake.answer_reads(None);
+    timeout(Duration::from_secs(10), rig.cache.synced()).await.expect("asked again within 10 s");
+    rig.fake.cut_connections();
+    rig.fake.answer_reads(Some(500));
+    while rig.cache.trouble().is_none() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(rig.cache.readiness(), Ok(()));
+}
