@@ -22,7 +22,10 @@ pub mod identity;
 pub mod namespace;
 pub mod network;
 pub mod node;
+pub mod observation;
+pub mod prober;
 pub mod process;
+pub mod steady;
 pub mod wait;
 
 use std::collections::BTreeMap;
@@ -45,7 +48,9 @@ use self::identity::Identity;
 use self::namespace::Namespace;
 use self::network::{Network, Segment};
 use self::node::{Node, PROXY_HEALTH_PORT};
+use self::prober::Prober;
 use self::process::Process;
+use self::steady::Steady;
 
 /// The client's number on the LAN.
 const CLIENT_HOST: u8 = 200;
@@ -110,6 +115,20 @@ impl Lab {
         Ok(lab)
     }
 
+    /// Runs `test` in a lab of `nodes` nodes. If it fails, the error tells the last lines of the logs, and the folder is
+    /// kept.
+    pub async fn run(
+        nodes: u8,
+        test: impl AsyncFnOnce(&Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let lab = Self::boot(nodes).await?;
+        let outcome = test(&lab).await;
+        if outcome.is_err() {
+            lab.folder.keep();
+        }
+        outcome.with_context(|| lab.tails())
+    }
+
     /// Its name, unlike that of any other lab: `<name>-<host>` are its namespaces.
     pub fn name(&self) -> &str {
         self.folder.name()
@@ -151,7 +170,8 @@ impl Lab {
         &self.network
     }
 
-    /// Where logs, kubeconfigs and etcd's data lie. Deleted with the lab, or kept as `herald-lab-failed` after a panic.
+    /// Where logs, kubeconfigs and etcd's data lie. Deleted with the lab; after a
+    /// panic or an error in [`Lab::run`] kept beside, as `herald-lab-failed`.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -160,6 +180,21 @@ impl Lab {
     pub async fn get(&self, server: SocketAddr, patience: Duration) -> Result<Answer, Failure> {
         let get = self.client.spawn(http::get(server, "/", patience));
         get.await.unwrap_or_else(|error| Err(Failure::Broken(server, std::io::Error::other(error))))
+    }
+
+    /// Asks the LAN from the client, every `period`, who has each of `addresses`, until told to finish.
+    pub async fn probe(&self, addresses: &[IpAddr], period: Duration) -> anyhow::Result<Prober> {
+        Prober::start(&self.client, CLIENT_HOST, addresses, period).await
+    }
+
+    /// GETs `/` from `server` as the client every `period`, each over a connection of its own, until told to finish.
+    pub fn connect_steadily(
+        &self,
+        server: SocketAddr,
+        period: Duration,
+        patience: Duration,
+    ) -> Steady {
+        Steady::start(&self.client, server, period, patience)
     }
 
     /// Makes `endpoints` all that the Service `service` of `namespace`, which has no selector, has.

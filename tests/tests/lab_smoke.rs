@@ -2,12 +2,15 @@
 #![forbid(unsafe_code)]
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use herald_tests::lab::controlplane::assets;
 use herald_tests::lab::endpoint::Endpoint;
+use herald_tests::lab::process::Program;
 use herald_tests::lab::wait::await_condition;
 use herald_tests::lab::{Lab, namespace};
 use k8s_openapi::api::core::v1::Service;
@@ -125,7 +128,14 @@ async fn faults_are_felt(lab: &Lab) -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn components_have_the_rights_of_their_own_identity_only() -> anyhow::Result<()> {
-    let lab = Lab::boot(1).await?;
+    Lab::run(1, async |lab| {
+        identities_are_apart(lab).await?;
+        capabilities_are_dropped(lab).await
+    })
+    .await
+}
+
+async fn identities_are_apart(lab: &Lab) -> anyhow::Result<()> {
     let speaker = ["--token=herald-system-herald-speaker-token"];
     let me = lab.kubectl(&[&["auth", "whoami", "-o", "yaml"], &speaker[..]].concat()).await?;
     ensure!(me.contains("username: system:serviceaccount:herald-system:herald-speaker"), "{me}");
@@ -138,10 +148,61 @@ async fn components_have_the_rights_of_their_own_identity_only() -> anyhow::Resu
     Ok(())
 }
 
+/// Runs `cat /proc/self/status` as `program` says, and returns the set of capabilities that it has.
+async fn effective(lab: &Lab, program: Program) -> anyhow::Result<String> {
+    let node = &lab.nodes()[0];
+    let shown = program.args(["/proc/self/status"]).start(node.namespace(), lab.folder())?;
+    let status = shown.exited(SETTLE).await?;
+    let text = shown.tail(100);
+    ensure!(status.success(), "{status}: {text}");
+    let line = text.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    Ok(line.context("a line of capabilities")?.trim().to_owned())
+}
+
+async fn capabilities_are_dropped(lab: &Lab) -> anyhow::Result<()> {
+    let cat = |name| Program::new(name, "/bin/cat");
+    // CAP_NET_RAW is bit 13.
+    ensure!(effective(lab, cat("raw").with_net_raw_only()).await? == "0000000000002000");
+    ensure!(effective(lab, cat("none").without_capabilities()).await? == "0000000000000000");
+    let root = effective(lab, cat("root")).await?;
+    ensure!(u64::from_str_radix(&root, 16)?.count_ones() > 1, "the lab itself has few: {root}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_process_is_told_to_pause_to_go_on_and_to_end() -> anyhow::Result<()> {
+    Lab::run(1, async |lab| {
+        let node = &lab.nodes()[0];
+        let sleep = Program::new("sleep", "/bin/sleep").args(["600"]);
+        let process = sleep.start(node.namespace(), lab.folder())?;
+        let state = async |wanted: char| {
+            await_condition(&format!("its state is {wanted}"), SETTLE, async || {
+                let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid()))?;
+                ensure!(stat.contains(&format!(" (sleep) {wanted} ")), "{stat}");
+                Ok(())
+            })
+            .await
+        };
+        state('S').await?;
+        ensure!(process.resident_bytes()? > 0 && process.status()?.is_none());
+        process.stop()?;
+        state('T').await?;
+        process.cont()?;
+        state('S').await?;
+        process.sigterm()?;
+        let status = process.exited(SETTLE).await?;
+        ensure!(status.signal() == Some(15), "{status}");
+        ensure!(process.sigterm().is_err(), "it has ended");
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_lab_whose_process_was_killed_leaves_nothing_for_the_next() -> anyhow::Result<()> {
     let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_lab"))
         .arg("1")
+        .env("KUBEBUILDER_ASSETS", assets()?)
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;

@@ -33,8 +33,14 @@ const CONTROLLERS: &str = "endpointslice-controller,garbage-collector-controller
 
 /// Where the programs of the control plane lie: `KUBEBUILDER_ASSETS`, or what `cargo xtask controlplane` says.
 pub fn assets() -> anyhow::Result<PathBuf> {
+    /// Cargo is asked once: it waits for whoever else builds in the same folder.
+    static FOLDER: Mutex<Option<PathBuf>> = Mutex::new(None);
     if let Some(folder) = env::var_os("KUBEBUILDER_ASSETS").filter(|path| !path.is_empty()) {
         return Ok(PathBuf::from(folder));
+    }
+    let mut known = FOLDER.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(folder) = &*known {
+        return Ok(folder.clone());
     }
     let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
         .args(["xtask", "controlplane"])
@@ -45,7 +51,7 @@ pub fn assets() -> anyhow::Result<PathBuf> {
         .context("run `cargo xtask controlplane`; or set KUBEBUILDER_ASSETS")?;
     ensure!(output.status.success(), "`cargo xtask controlplane`: {}", output.status);
     let folder = String::from_utf8(output.stdout).context("the folder's name")?;
-    Ok(PathBuf::from(folder.trim()))
+    Ok(known.insert(PathBuf::from(folder.trim())).clone())
 }
 
 /// A running control plane. Its fields end in this order.

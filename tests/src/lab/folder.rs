@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::{env, process, thread};
 
 use anyhow::{Context, bail, ensure};
@@ -62,6 +62,7 @@ impl Turn {
 pub(super) struct Folder {
     path: PathBuf,
     name: String,
+    kept: AtomicBool,
 }
 
 impl Folder {
@@ -72,7 +73,7 @@ impl Folder {
         let name = format!("{PREFIX}-{}-{number}", process::id());
         let path = env::temp_dir().join(&name);
         fs::create_dir(&path).with_context(|| format!("create {}", path.display()))?;
-        Ok(Self { path, name })
+        Ok(Self { path, name, kept: AtomicBool::new(false) })
     }
 
     /// Where it is.
@@ -85,6 +86,11 @@ impl Folder {
         &self.name
     }
 
+    /// Has it kept when it is dropped.
+    pub(super) fn keep(&self) {
+        self.kept.store(true, Ordering::Relaxed);
+    }
+
     /// What the namespace of `host` is to be called.
     pub(super) fn namespace(&self, host: &str) -> String {
         format!("{}-{host}", self.name)
@@ -92,9 +98,9 @@ impl Folder {
 }
 
 impl Drop for Folder {
-    /// Removes it; or, after a panic, keeps it in the place of the last one that was kept.
+    /// Removes it; or, when told to or after a panic, keeps it in the place of the last one that was kept.
     fn drop(&mut self) {
-        let done = if thread::panicking() {
+        let done = if self.kept.load(Ordering::Relaxed) || thread::panicking() {
             let kept = env::temp_dir().join(format!("{PREFIX}-failed"));
             eprintln!("lab: its logs are kept in {}", kept.display());
             // There may be none.

@@ -89,7 +89,8 @@ pub(super) async fn serve(listener: TcpListener, name: String) {
     }
 }
 
-async fn answer(mut stream: TcpStream, body: &str) -> io::Result<()> {
+/// Reads one request from `stream` and answers it with `body`.
+pub(super) async fn answer(mut stream: TcpStream, body: &str) -> io::Result<()> {
     let mut request = Vec::new();
     let mut chunk = [0; 1024];
     while !request.windows(4).any(|four| four == b"\r\n\r\n") {
