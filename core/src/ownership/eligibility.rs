@@ -239,7 +239,7 @@ impl<'w> Planner<'w> {
         for node in &self.fit {
             let selecting = applying
                 .iter()
-                .map(|ad| &self.world.advertisements[*ad])
+                .map(|ad| self.world.advertisements[*ad].as_ref())
                 .filter(|ad| selects_node(ad, node));
             let Some(candidacy) = candidacy(node, selecting) else { continue };
             candidates.scored |= candidacy.score > 0;

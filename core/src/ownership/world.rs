@@ -14,9 +14,9 @@ pub struct World {
     /// All Nodes.
     pub nodes: BTreeMap<NodeName, Arc<Node>>,
     /// The pools in force, none overlapping another.
-    pub pools: Vec<Pool>,
+    pub pools: Vec<Arc<Pool>>,
     /// The advertisements in force.
-    pub advertisements: Vec<Advertisement>,
+    pub advertisements: Vec<Arc<Advertisement>>,
     /// The Services that are ours and have addresses.
     pub services: Vec<Arc<Service>>,
     /// For each Service, what can serve it.
