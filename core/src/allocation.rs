@@ -132,3 +132,6 @@ impl Verdict {
 pub fn plan(world: &World<'_>) -> Plan {
     planning::run(world)
 }
+
+#[cfg(test)]
+mod tests;

@@ -125,7 +125,8 @@ impl<'a> Checker<'a> {
                 if both && at < other && !blind && !self.may_share(at, other) {
                     violations.push(Violation::Doubled(*address, self.id(at), self.id(other)));
                 }
-                if !both && self.shows(other, *address) && !self.shows(at, *address) {
+                let early = self.shows(other, *address) && !self.shows(at, *address);
+                if !both && early && !self.may_share(at, other) {
                     violations.push(Violation::Shown(*address, self.id(at)));
                 }
             }

@@ -37,7 +37,7 @@ pub struct Demand {
 /// Two controllers that see the same objects see the same order, whatever they saw first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Age {
-    /// Seconds since 1970 at which the object was created; `i64::MAX` when it does not say.
+    /// Seconds since 1970 at which the object was created; 0 when it does not say.
     pub created_s: i64,
     /// Its UID, which separates objects of one second.
     pub uid: Arc<str>,

@@ -107,6 +107,10 @@ impl<'a> Ledger<'a> {
         let demand = self.demands[at];
         let sharing = demand.sharing.as_ref();
         let pool = self.pools.at_address(address);
+        if matches!(self.vacated.get(&address), Some(Vacated::By(by)) if *by == at) {
+            // It comes back to what its status still shows from before its last write.
+            self.vacated.remove(&address);
+        }
         let tenancy = match self.tenancies.entry(address) {
             std::collections::hash_map::Entry::Occupied(entry) => {
                 let tenancy = entry.into_mut();
@@ -116,7 +120,10 @@ impl<'a> Ledger<'a> {
             std::collections::hash_map::Entry::Vacant(entry) => {
                 if let Some(pool) = pool {
                     self.accounts[pool][Family::of(address) as usize].open(address);
-                    if let Some(sharing) = sharing {
+                    // An untouched Service may be on an address that its pool gives nobody.
+                    if let Some(sharing) = sharing
+                        && gives(self.pools.at(pool), address)
+                    {
                         let circle = (sharing, pool, Family::of(address));
                         self.partners.entry(circle).or_default().push(address);
                     }
@@ -177,15 +184,22 @@ impl<'a> Ledger<'a> {
         let circle = (demand.sharing.as_ref()?, pool, family);
         let addresses = self.partners.get(&circle)?;
         let key = (circle, &demand.ports);
-        let mut position = self.clashing.get(&key).copied().unwrap_or(0);
-        let found = addresses[position..].iter().find(|address| {
+        let known = self.clashing.get(&key).copied().unwrap_or(0);
+        let mut clashing = known;
+        let found = addresses.iter().enumerate().skip(known).find(|(position, address)| {
             let shared = self.tenancies.contains_key(*address);
-            let admitted = shared && self.admit(at, **address, false).is_ok();
-            position += usize::from(!admitted);
-            admitted
+            match self.admit(at, **address, false) {
+                Ok(()) => shared,
+                Err(why) => {
+                    // Whoever is leaving may be in the way of this Service and not of the next.
+                    let for_good = matches!(why, Why::PortInUse { .. });
+                    clashing += usize::from(for_good && clashing == *position);
+                    false
+                }
+            }
         });
-        let found = found.copied();
-        self.clashing.insert(key, position);
+        let found = found.map(|(_, address)| *address);
+        self.clashing.insert(key, clashing);
         found
     }
 

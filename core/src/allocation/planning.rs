@@ -112,10 +112,17 @@ impl<'a> Planning<'a> {
             Ok(Fit::Whole) => {
                 held.iter().for_each(|address| self.ledger.occupy(at, *address));
                 draft.addresses = held.to_vec();
-                draft.lacks = demand.wants.as_ref().err().cloned();
-                let complete = draft.lacks.is_some()
-                    || demand.families.as_ref().is_ok_and(|f| f.all().len() == held.len());
-                draft.stage = if complete { Stage::Done } else { Stage::Incomplete };
+                let families = demand.families.as_ref().map_or(&[][..], |f| f.all());
+                draft.stage = Stage::Done;
+                draft.lacks = match &demand.wants {
+                    Err(why) => Some(why.clone()),
+                    Ok(_) if families.len() == held.len() => None,
+                    Ok(wants) if wants.addresses.is_empty() => {
+                        draft.stage = Stage::Incomplete;
+                        None
+                    }
+                    Ok(_) => Some(Why::FamilyMismatch { addresses: held.to_vec(), families }),
+                };
             }
             Ok(Fit::Unknown) => {
                 for address in held {
