@@ -17,6 +17,8 @@ const IPV6_HEADER: usize = 40;
 const BODY: usize = 24;
 /// A link-layer address option for Ethernet: type, length 1 (eight bytes), address.
 const LINK_LAYER_OPTION: usize = 8;
+/// Bytes of a whole frame without options: no valid one is shorter.
+pub const SHORTEST_FRAME: usize = ETHERNET_HEADER + IPV6_HEADER + BODY;
 /// What a message must carry to show that no router forwarded it (RFC 4861 §7.1).
 const HOP_LIMIT: u8 = 255;
 /// All nodes of the link: ff02::1.
@@ -331,14 +333,16 @@ impl Message {
         }
     }
 
-    /// The question where `target` is, put so that nobody's cache changes: without link-layer option. `source` is an
-    /// address of the asker that the answer can come to; unspecified, the answer goes to all nodes. `host` gets the
-    /// frame alone; `None` is everybody in the target's group.
+    /// The question where `target` is, asked by a host for itself. `source` is an address of its own that the answer
+    /// can come to, and that is named with its hardware address as §4.3 demands; when it is unspecified no cache
+    /// changes anywhere, and the answer goes to all nodes. `host` gets the frame alone; `None` is everybody in the
+    /// target's group.
     pub const fn probe(target: Ipv6Addr, source: Ipv6Addr, mac: Mac, host: Option<Mac>) -> Self {
-        let question = Self { link_layer: None, ..Self::ask(target, source, mac) };
+        let question = Self::ask(target, source, mac);
+        let link_layer = if source.is_unspecified() { None } else { Some(mac) };
         match host {
-            Some(host) => Self { ethernet_destination: host, ..question },
-            None => question,
+            Some(host) => Self { ethernet_destination: host, link_layer, ..question },
+            None => Self { link_layer, ..question },
         }
     }
 

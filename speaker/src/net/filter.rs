@@ -1,6 +1,6 @@
 //! The kernel's filters (classic BPF) on the packet sockets: what they let pass is all that wakes the speaker.
 
-use herald_core::wire::arp;
+use herald_core::wire::{arp, ndp};
 use socket2::SockFilter;
 
 /// Longest frame that a Neighbour Discovery socket hands over; what is longer arrives cut, and is malformed.
@@ -21,6 +21,12 @@ struct Condition {
 impl Condition {
     const fn word(offset: u32, low: u32, high: u32) -> Self {
         Self { size: libc::BPF_W, offset, low, high }
+    }
+
+    /// That the frame is at least `length` bytes long, which are four or more.
+    const fn to_the_end_of(length: usize) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "frames have less than 2^32 bytes")]
+        Self::word((length - 4) as u32, 0, u32::MAX)
     }
 
     const fn half(offset: u32, low: u32, high: u32) -> Self {
@@ -52,6 +58,7 @@ pub(super) fn arp(index: u32) -> Vec<SockFilter> {
         Condition::word(14, 0x0001_0800, 0x0001_0800),
         Condition::half(18, 0x0604, 0x0604),
         Condition::half(20, 1, 2),
+        Condition::to_the_end_of(arp::FRAME),
     ];
     program(&conditions, u32::try_from(arp::FRAME).expect("a small constant"))
 }
@@ -66,6 +73,7 @@ pub(super) fn ndp(index: u32) -> Vec<SockFilter> {
         Condition::byte(21, 255, 255),
         Condition::byte(54, 135, 136),
         Condition::byte(55, 0, 0),
+        Condition::to_the_end_of(ndp::SHORTEST_FRAME),
     ];
     program(&conditions, NDP_LENGTH)
 }
@@ -94,7 +102,7 @@ fn program(conditions: &[Condition], length: u32) -> Vec<SockFilter> {
 }
 
 fn instruction(code: u32, if_true: usize, if_false: usize, operand: u32) -> SockFilter {
-    let distance = |steps| u8::try_from(steps).expect("these programs have 23 instructions");
+    let distance = |steps| u8::try_from(steps).expect("these programs have 26 instructions");
     let code = u16::try_from(code).expect("opcodes have 16 bits");
     SockFilter::new(code, distance(if_true), distance(if_false), operand)
 }

@@ -77,7 +77,9 @@ fn the_answer_to_a_duplicate_check_goes_to_all_nodes_and_is_not_solicited() {
 
 #[test]
 fn a_question_without_link_layer_option_is_answered_to_the_frames_sender() {
-    let frame = Message::probe(VIP, HOST_IP, HOST, Some(NODE)).to_frame();
+    let probe = Message::probe(VIP, HOST_IP, HOST, Some(NODE));
+    assert_eq!(probe.link_layer, Some(HOST), "a probe with a source names its hardware address");
+    let frame = Message { link_layer: None, ..probe }.to_frame();
     let view = View::parse(&frame).unwrap();
     assert_eq!((view.link_layer(), view.ethernet_destination()), (None, NODE));
     let answer = Message::answer(&view, NODE);

@@ -1,0 +1,9 @@
+//! The speaker's network side against a real kernel: two hosts in namespaces of their own, one cable between them.
+
+mod answers;
+mod hearing;
+mod host;
+mod links;
+mod prober;
+mod sockets;
+mod speaker;
