@@ -12,7 +12,7 @@ pub fn endpoints(slice: &EndpointSlice) -> Option<(ServiceId, Endpoints)> {
     let service = slice.labels().get(SERVICE_NAME_LABEL)?.as_str();
     let id = ServiceId::new(slice.namespace().unwrap_or_default(), service);
     let mut found = Endpoints::default();
-    for endpoint in slice.endpoints.iter().flatten().filter(|endpoint| can_serve(endpoint)) {
+    for endpoint in slice.endpoints.iter().filter(|endpoint| can_serve(endpoint)) {
         found.any = true;
         found.nodes.extend(endpoint.node_name.as_deref().map(NodeName::from));
     }
