@@ -1,0 +1,147 @@
+//! The contract, as a real API server keeps it: it takes the CRDs, judges what one field can say about itself as `parse`
+//! does, and grants each component its rights and no more.
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::ensure;
+use herald_api::crd::{IPAddressPool, IPAddressPoolSpec, L2Advertisement};
+use herald_api::parse;
+use herald_tests::lab::Lab;
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::json;
+
+const SYSTEM: &str = "herald-system";
+/// A CRD that was just created is served a moment later.
+const SERVED: Duration = Duration::from_secs(20);
+
+/// A file or folder of `manifests/`.
+fn manifests(path: &str) -> String {
+    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests");
+    manifests.join(path).to_string_lossy().into_owned()
+}
+
+#[tokio::test]
+async fn the_api_server_keeps_the_contract() -> anyhow::Result<()> {
+    let lab = Lab::boot(1).await?;
+    lab.install().await?;
+    lab.await_condition("the CRDs are served", SERVED, async || {
+        lab.kubectl(&["apply", "-f", &manifests("examples")]).await
+    })
+    .await?;
+    entries_are_judged_as_parse_does(&lab).await?;
+    advertisements_need_no_spec_and_take_conditions(&lab).await?;
+    each_component_may_do_what_it_does_and_no_more(&lab).await?;
+    lab.kubectl(&["apply", "-k", &manifests("overlays/metallb-system")]).await?;
+    let accounts = lab.kubectl(&["get", "serviceaccounts", "-n", "metallb-system", "-o", "name"]);
+    assert!(accounts.await?.contains("serviceaccount/herald-speaker"));
+    Ok(())
+}
+
+/// The server must refuse nothing that `parse` takes. Of what `parse` refuses it may let through what CEL cannot say.
+async fn entries_are_judged_as_parse_does(lab: &Lab) -> anyhow::Result<()> {
+    /// Whether the server takes the entries, and whether `parse` does.
+    const CASES: [(&[&str], bool, bool); 22] = [
+        (&["192.0.2.0/24"], true, true),
+        (&["192.0.2.77/24"], true, true),
+        (&["192.0.2.7/32", "2001:db8::/120"], true, true),
+        (&["2001:DB8:0::1/128"], true, true),
+        (&["192.0.2.5-192.0.2.9"], true, true),
+        (&["  192.0.2.5 -  192.0.2.9 "], true, true),
+        (&["2001:db8::5 - 2001:db8::9"], true, true),
+        (&["::/0"], true, true),
+        (&["192.0.2.9-192.0.2.5"], true, false),
+        (&["192.0.2.0/24", "192.0.2.128/25"], true, false),
+        // MetalLB stored such; new ones Kubernetes' own address functions refuse, as it does in a Service's status.
+        (&["::ffff:192.0.2.0/120"], false, true),
+        (&[], false, false),
+        (&["192.0.2.1"], false, false),
+        (&["2001:db8::1"], false, false),
+        (&[""], false, false),
+        (&["-"], false, false),
+        (&["192.0.2.1-"], false, false),
+        (&["192.0.2.01/24"], false, false),
+        (&["192.0.2.0/33"], false, false),
+        (&["192.0.2.1-2001:db8::1"], false, false),
+        (&["192.0.2.1-192.0.2.3-192.0.2.5"], false, false),
+        (&["192.0.2.0/25-192.0.2.200"], false, false),
+    ];
+    let pools: Api<IPAddressPool> = Api::namespaced(lab.client(), SYSTEM);
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    for (entries, server_takes, parse_takes) in CASES {
+        let addresses = entries.iter().map(|entry| (*entry).to_owned()).collect();
+        let spec = IPAddressPoolSpec { addresses, ..IPAddressPoolSpec::default() };
+        let pool = IPAddressPool::new("tried", spec);
+        let answer = pools.create(&dry_run, &pool).await;
+        ensure!(answer.is_ok() == server_takes, "server on {entries:?}: {answer:?}");
+        let (_, offer) = parse::pool::offer(&pool);
+        ensure!(offer.says.is_ok() == parse_takes, "parse on {entries:?}: {offer:?}");
+    }
+    Ok(())
+}
+
+async fn advertisements_need_no_spec_and_take_conditions(lab: &Lab) -> anyhow::Result<()> {
+    let bare = json!({
+        "apiVersion": "metallb.io/v1beta1",
+        "kind": "L2Advertisement",
+        "metadata": {"name": "bare", "namespace": SYSTEM},
+    });
+    lab.apply(&bare.to_string()).await?;
+    let condition = json!({
+        "type": "Accepted",
+        "status": "True",
+        "reason": "InForce",
+        "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    });
+    let advertisements: Api<L2Advertisement> = Api::namespaced(lab.client(), SYSTEM);
+    let status = json!({"status": {"conditions": [condition]}});
+    advertisements.patch_status("bare", &PatchParams::default(), &Patch::Merge(&status)).await?;
+    let read = advertisements.get("bare").await?;
+    let conditions = read.status.as_ref().map(|status| status.conditions.len());
+    ensure!(conditions == Some(1), "{read:?}");
+    ensure!(parse::advertisement::offer(&read).1.says.is_ok(), "{read:?}");
+
+    let twice = json!({"spec": {"ipAddressPools": ["a", "b", "a"]}});
+    let answer = advertisements.patch("bare", &PatchParams::default(), &Patch::Merge(&twice)).await;
+    let refusal = answer.err().map(|error| error.to_string()).unwrap_or_default();
+    ensure!(refusal.contains("duplicate definition in ipAddressPools field"), "{refusal:?}");
+    Ok(())
+}
+
+async fn each_component_may_do_what_it_does_and_no_more(lab: &Lab) -> anyhow::Result<()> {
+    /// Who, verb, what, and whether it may.
+    const CASES: [(&str, &str, &str, bool); 16] = [
+        ("herald-controller", "patch", "services/status", true),
+        ("herald-controller", "watch", "namespaces", true),
+        ("herald-controller", "patch", "ipaddresspools.metallb.io/status", true),
+        ("herald-controller", "update", "leases.coordination.k8s.io/herald-controller", true),
+        ("herald-controller", "update", "leases.coordination.k8s.io/speaker-node1", false),
+        ("herald-controller", "delete", "leases.coordination.k8s.io/herald-controller", false),
+        ("herald-controller", "patch", "services", false),
+        ("herald-controller", "list", "nodes", false),
+        ("herald-controller", "list", "secrets", false),
+        ("herald-speaker", "watch", "endpointslices.discovery.k8s.io", true),
+        ("herald-speaker", "watch", "nodes", true),
+        ("herald-speaker", "delete", "leases.coordination.k8s.io", true),
+        ("herald-speaker", "patch", "services/status", false),
+        ("herald-speaker", "update", "services", false),
+        ("herald-speaker", "patch", "nodes", false),
+        ("herald-speaker", "list", "secrets", false),
+    ];
+    for (account, verb, resource, may) in CASES {
+        let user = format!("--as=system:serviceaccount:{SYSTEM}:{account}");
+        // `can-i` exits with 1 to say no.
+        let mut asked = vec!["auth", "can-i", verb];
+        match resource.split_once('/') {
+            Some((resource, "status")) => asked.extend([resource, "--subresource=status"]),
+            _ => asked.push(resource),
+        }
+        asked.extend(["-n", SYSTEM, &user]);
+        let answer = lab.kubectl(&asked).await;
+        ensure!(answer.is_ok() == may, "{account} {verb} {resource}: {answer:?}");
+    }
+    Ok(())
+}
