@@ -6,9 +6,11 @@
 //!
 //! Only objects in Herald's own namespace count.
 
+mod condition;
 mod l2_advertisement;
 mod pool;
 
+pub use condition::{ACCEPTED, accepted};
 pub use l2_advertisement::{
     L2Advertisement, L2AdvertisementBody, L2AdvertisementSpec, L2AdvertisementStatus,
     PreferredNodeSelector,
@@ -19,10 +21,6 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResourceExt;
 use schemars::{Schema, SchemaGenerator, json_schema};
-
-/// The type of the condition on each object of configuration: whether what it says now is in force. `False` bears
-/// the problem's reason and words, and says whether an earlier version is in force in its place.
-pub const CONDITION_ACCEPTED: &str = "Accepted";
 
 /// The definitions of every kind, in the order of their names.
 pub fn definitions() -> Vec<CustomResourceDefinition> {

@@ -144,6 +144,9 @@ pub fn settle(previous: &Configuration, offers: &Offers) -> (Configuration, Vec<
     (now, problems)
 }
 
+/// How many faults a problem's sentence tells before it only counts them: it ends in an Event, which holds 1 kB.
+const TOLD_AT_MOST: usize = 5;
+
 impl Problem {
     /// The first fault in one word: a condition's or Event's reason.
     pub fn reason(&self) -> &'static str {
@@ -153,9 +156,13 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, refusal) in self.refusals.iter().enumerate() {
+        for (at, refusal) in self.refusals.iter().take(TOLD_AT_MOST).enumerate() {
             let separator = if at == 0 { "" } else { "; " };
             write!(f, "{separator}{refusal}")?;
+        }
+        match self.refusals.len().saturating_sub(TOLD_AT_MOST) {
+            0 => {}
+            more => write!(f, "; and {more} more")?,
         }
         f.write_str(match self.in_force {
             InForce::LastGood => ". The last good version stays in force.",

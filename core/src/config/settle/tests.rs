@@ -197,6 +197,19 @@ fn an_advertisement_keeps_its_last_good_version_and_says_nothing_about_pools() {
     assert!(fresh.knows_every_pool());
 }
 
+#[test]
+fn a_problem_tells_some_faults_and_counts_the_rest() {
+    let weights = |count| (0..count).map(|at| Refusal::InvalidWeight { weight: 0, at }).collect();
+    let sentence = |count| {
+        let object = Object::Advertisement("a".into());
+        Problem { object, refusals: weights(count), in_force: InForce::Nothing }.to_string()
+    };
+    assert!(!sentence(5).contains("more"), "{}", sentence(5));
+    assert!(sentence(5).contains("preference 4"), "{}", sentence(5));
+    assert!(sentence(1024).contains("; and 1019 more. No version"), "{}", sentence(1024));
+    assert!(sentence(1024).len() < 1024, "an Event holds it");
+}
+
 /// Up to three disjoint ranges out of a small space, so that pools collide often.
 fn ranges() -> impl Strategy<Value = Vec<AddressRange>> {
     proptest::collection::vec((0..4_u8, 0..6_u8, any::<bool>()), 1..4).prop_map(|parts| {
