@@ -1,0 +1,256 @@
+//! The loop in which the machine lives: what happens is fed to it, and what it wants done is done.
+//!
+//! Nothing in here waits for the API server or the wire: writes run beside the loop and come back as inputs. What the
+//! machine says in one turn is carried out in this order: first the table of answers, so that a withdrawal is in force
+//! before anything else leaves; then announcements; then writes; then what people read.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use herald_cluster::leases::{LeaseWatch, LeaseWriter};
+use herald_core::ownership::machine::{Input, Machine, Output};
+use herald_core::ownership::plan::{Interfaces, Plan};
+use herald_core::ownership::record::{LeaseWrite, WriteOutcome};
+use herald_core::ownership::view::LeaseKey;
+use herald_core::time::{Moment, Span};
+use herald_telemetry::health::Heartbeat;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::net::links::Links;
+use crate::net::responder::{Heard, How, Reach, Responder};
+use crate::report::Reporter;
+
+/// The loop turns at least so often, for the responder's sake: it stops answering when the loop stands still.
+const BEAT: Duration = Duration::from_millis(100);
+/// Events taken in before what follows from them is carried out.
+const BATCH: usize = 256;
+
+/// What the loop listens to.
+pub struct Ears {
+    /// The Lease watch.
+    pub leases: LeaseWatch,
+    /// The newest plan, once there is one.
+    pub plans: watch::Receiver<Option<Arc<Plan>>>,
+    /// The node's links.
+    pub links: watch::Receiver<Links>,
+    /// What others claim on the wire.
+    pub heard: mpsc::Receiver<Heard>,
+    /// Becomes true when the process is asked to stop.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// What the loop acts by.
+pub struct Hands {
+    /// The wire.
+    pub responder: Responder,
+    /// Writes sessions: renewals must not wait behind a thousand claims.
+    pub sessions: LeaseWriter,
+    /// Writes claims.
+    pub claims: LeaseWriter,
+    /// Events, logs, metrics.
+    pub reporter: Reporter,
+    /// Tells that the loop turns.
+    pub heartbeat: Heartbeat,
+}
+
+/// One speaker at work.
+pub struct Speaker {
+    machine: Machine,
+    ears: Ears,
+    hands: Hands,
+    began: Instant,
+    answers: HashMap<IpAddr, Reach>,
+    writes: JoinSet<(LeaseKey, WriteOutcome, Duration)>,
+}
+
+impl Speaker {
+    /// A speaker that has done nothing yet.
+    pub fn new(machine: Machine, ears: Ears, hands: Hands) -> Self {
+        let (answers, writes) = (HashMap::new(), JoinSet::new());
+        Self { machine, ears, hands, began: Instant::now(), answers, writes }
+    }
+
+    /// Works until it is asked to stop and everything is handed over, or may not wait for that any longer (R5).
+    pub async fn run(mut self) {
+        let links = self.ears.links.borrow_and_update().clone();
+        self.relink(&links);
+        loop {
+            let inputs = self.next().await;
+            let now = self.now();
+            if inputs.is_empty() {
+                self.machine.handle_deadline(now);
+            }
+            for input in inputs {
+                self.take(input, now);
+            }
+            let left = self.carry_out();
+            self.hands.responder.beat();
+            self.hands.heartbeat.beat();
+            if left {
+                return;
+            }
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment(self.began.elapsed().as_millis().try_into().unwrap_or(u64::MAX))
+    }
+
+    /// What happened next; nothing when a deadline has come, or it is time for a beat.
+    async fn next(&mut self) -> Vec<Happened> {
+        let beat = Instant::now() + BEAT;
+        let deadline = self.machine.next_deadline();
+        let wake = deadline.map_or(beat, |at| beat.min(self.began + Duration::from_millis(at.0)));
+        let ears = &mut self.ears;
+        let stopping = *ears.stop.borrow();
+        let mut batch = Vec::new();
+        tokio::select! {
+            Some(event) = ears.leases.events.recv() => {
+                batch.push(Happened::Input(Input::Leases(event)));
+                while batch.len() < BATCH && let Ok(event) = ears.leases.events.try_recv() {
+                    batch.push(Happened::Input(Input::Leases(event)));
+                }
+            }
+            Some(written) = self.writes.join_next() => {
+                batch.extend(written.ok().map(Happened::of_write));
+                while let Some(written) = self.writes.try_join_next() {
+                    batch.extend(written.ok().map(Happened::of_write));
+                }
+            }
+            Some(heard) = ears.heard.recv() => {
+                batch.push(Happened::Heard(heard));
+                while batch.len() < BATCH && let Ok(heard) = ears.heard.try_recv() {
+                    batch.push(Happened::Heard(heard));
+                }
+            }
+            Ok(()) = ears.plans.changed() => {
+                let plan = ears.plans.borrow_and_update().clone();
+                batch.extend(plan.map(Happened::Plan));
+            }
+            Ok(()) = ears.links.changed() => {
+                batch.push(Happened::Links(ears.links.borrow_and_update().clone()));
+            }
+            Ok(_) = ears.stop.wait_for(|stop| *stop), if !stopping => {}
+            () = tokio::time::sleep_until(wake) => {}
+        }
+        if !stopping && *self.ears.stop.borrow() {
+            tracing::info!("asked to stop: handing over");
+            batch.push(Happened::Input(Input::Stop));
+        }
+        batch
+    }
+
+    fn take(&mut self, happened: Happened, now: Moment) {
+        match happened {
+            Happened::Input(input) => self.machine.handle(input, now),
+            Happened::Plan(plan) => {
+                self.hands.responder.listen_for(plan.vips.keys().copied().collect());
+                self.hands.reporter.planned(&plan);
+                self.machine.handle(Input::Plan(plan), now);
+                self.hands.reporter.judged(&self.machine);
+            }
+            Happened::Links(links) => {
+                self.relink(&links);
+            }
+            Happened::Heard(heard) => {
+                tracing::debug!(address = %heard.address, mac = %heard.mac, link = %heard.link,
+                    announced = heard.how == How::Announced, "another host has an address of ours");
+                let Heard { address, mac, .. } = heard;
+                self.machine.handle(Input::Heard { address, mac }, now);
+            }
+        }
+    }
+
+    fn relink(&mut self, links: &Links) {
+        if let Err(failed) = self.hands.responder.set_links(links) {
+            for error in failed {
+                tracing::error!(%error, source = %error.source, "no socket on a link");
+            }
+        }
+        let now = self.now();
+        self.machine.handle(Input::Links(links.records()), now);
+    }
+
+    /// Does what the machine wants done; whether it has left.
+    fn carry_out(&mut self) -> bool {
+        let (mut changed, mut left) = (false, false);
+        let (mut announcements, mut writes, mut reports) = (Vec::new(), Vec::new(), Vec::new());
+        while let Some(output) = self.machine.poll_output() {
+            match output {
+                Output::Answer(address, interfaces) => {
+                    self.answers.insert(address, reach(&interfaces));
+                    changed = true;
+                }
+                Output::Silence(address) => {
+                    self.answers.remove(&address);
+                    changed = true;
+                }
+                Output::Announce { address, first } => announcements.push((address, first)),
+                Output::Write(key, write) => writes.push((key, write)),
+                Output::ListAnew => self.ears.leases.relist.ask(),
+                Output::Report(report) => reports.push(report),
+                Output::Left => left = true,
+            }
+        }
+        if changed {
+            self.hands.responder.answer(self.answers.clone());
+            self.hands.reporter.answering(self.answers.keys().copied());
+        }
+        for (address, first) in announcements {
+            if let Some(reach) = self.answers.get(&address) {
+                self.hands.responder.announce(address, reach, first);
+            }
+        }
+        for (key, write) in writes {
+            self.write(key, write);
+        }
+        for report in reports {
+            self.hands.reporter.report(&report);
+        }
+        left
+    }
+
+    fn write(&mut self, key: LeaseKey, write: LeaseWrite) {
+        let writer = match key {
+            LeaseKey::Session(_) => self.hands.sessions.clone(),
+            LeaseKey::Claim(_) => self.hands.claims.clone(),
+        };
+        let tally = self.hands.reporter.writes();
+        self.writes.spawn(async move {
+            let written = writer.write(&write).await;
+            tally.count(&key, &written.outcome);
+            if written.outcome != WriteOutcome::Unknown {
+                tracing::debug!(?key, outcome = ?written.outcome, took = ?written.took, "wrote");
+            } else {
+                tracing::warn!(?key, took = ?written.took, "a write was not answered");
+            }
+            (key, written.outcome, written.took)
+        });
+    }
+}
+
+/// Something that happened.
+enum Happened {
+    Input(Input),
+    Plan(Arc<Plan>),
+    Links(Links),
+    Heard(Heard),
+}
+
+impl Happened {
+    fn of_write((key, outcome, took): (LeaseKey, WriteOutcome, Duration)) -> Self {
+        let took = Span::millis(took.as_millis().try_into().unwrap_or(u64::MAX));
+        Self::Input(Input::Written(key, outcome, took))
+    }
+}
+
+fn reach(interfaces: &Interfaces) -> Reach {
+    match interfaces {
+        Interfaces::Any => Reach::Every,
+        Interfaces::Only(names) => Reach::Only(Arc::new(names.clone())),
+    }
+}

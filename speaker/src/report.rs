@@ -1,0 +1,211 @@
+//! What people read: Events on Services, log lines, metrics. Decided elsewhere; said here, once for each change.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use herald_cluster::cache::Cache;
+use herald_cluster::events::{Note, Recorder, Severity};
+use herald_core::name::{NodeName, ServiceId};
+use herald_core::ownership::machine::report::Cause;
+use herald_core::ownership::machine::{Machine, Report};
+use herald_core::ownership::plan::Plan;
+use herald_core::ownership::record::WriteOutcome;
+use herald_core::ownership::session::SessionNews;
+use herald_core::ownership::view::LeaseKey;
+use herald_core::ownership::world::Service;
+use k8s_openapi::api::core::v1::ObjectReference;
+
+use crate::metrics::{Figures, RuleLabel, UnfitLabel, WriteLabel};
+
+/// What `/readyz` asks the loop's state for.
+#[derive(Debug, Default)]
+pub struct Standing {
+    /// Whether this node takes part in announcing at all.
+    pub takes_part: bool,
+    /// Whether its session is open.
+    pub open: bool,
+    /// Why it is not, where that is known.
+    pub why: Option<String>,
+}
+
+/// Tells people.
+pub struct Reporter {
+    me: NodeName,
+    recorder: Recorder,
+    services: Cache<ServiceId, Option<Arc<Service>>>,
+    figures: Figures,
+    standing: Arc<Mutex<Standing>>,
+    planned: BTreeMap<IpAddr, Vec<ServiceId>>,
+    answered: Vec<IpAddr>,
+}
+
+impl Reporter {
+    /// A reporter for node `me`.
+    pub fn new(
+        me: NodeName,
+        recorder: Recorder,
+        services: Cache<ServiceId, Option<Arc<Service>>>,
+        figures: Figures,
+        standing: Arc<Mutex<Standing>>,
+    ) -> Self {
+        let (planned, answered) = (BTreeMap::new(), Vec::new());
+        Self { me, recorder, services, figures, standing, planned, answered }
+    }
+
+    /// Counts writes, from wherever they end.
+    pub fn writes(&self) -> WriteTally {
+        WriteTally(self.figures.clone())
+    }
+
+    /// A plan is in force.
+    pub fn planned(&mut self, plan: &Plan) {
+        let services = |(address, vip): (&IpAddr, &herald_core::ownership::plan::Vip)| {
+            (*address, vip.services.clone())
+        };
+        self.planned = plan.vips.iter().map(services).collect();
+        self.stand(|standing| standing.takes_part = plan.takes_part);
+        self.show_answered();
+    }
+
+    /// Why this node is no candidate for each address, counted.
+    pub fn judged(&self, machine: &Machine) {
+        self.figures.unfit.clear();
+        let Some(plan) = machine.plan() else { return };
+        for unfit in plan.vips.values().filter_map(|vip| machine.unfit(vip)) {
+            let label = UnfitLabel { reason: unfit.reason() };
+            self.figures.unfit.get_or_create(&label).inc();
+        }
+    }
+
+    /// Exactly these addresses are answered for now.
+    pub fn answering(&mut self, addresses: impl Iterator<Item = IpAddr>) {
+        self.answered = addresses.collect();
+        self.show_answered();
+    }
+
+    fn show_answered(&self) {
+        self.figures.owned.set(i64::try_from(self.answered.len()).unwrap_or(i64::MAX));
+        let services = |address: &IpAddr| {
+            let services = self.planned.get(address).into_iter().flatten();
+            services.map(|service| (*address, service.clone())).collect::<Vec<_>>()
+        };
+        self.figures.announced.show(self.answered.iter().flat_map(services).collect());
+    }
+
+    /// Tells of `report`.
+    pub fn report(&self, report: &Report) {
+        match report {
+            Report::Moved { address, from, to, answers, cause } => {
+                self.moved(*address, from, to, *answers, cause);
+            }
+            Report::Session(news) => self.session(news),
+            Report::ClosedPeer(node) => {
+                self.figures.sessions_closed.inc();
+                tracing::warn!(%node, rule = "R7", "closing the session of a node that does not renew it");
+            }
+            Report::Stranger { address, mac } => {
+                self.figures.strangers.inc();
+                let rule = "R9";
+                tracing::warn!(%address, %mac, rule, "a host that is no speaker uses an address of ours");
+            }
+            Report::Sure(sure) => {
+                self.figures.sure.set(i64::from(*sure));
+                if *sure {
+                    tracing::info!("the view of the Leases is fresh");
+                } else {
+                    tracing::warn!("the view of the Leases is not fresh any more");
+                }
+            }
+        }
+    }
+
+    fn moved(
+        &self,
+        address: IpAddr,
+        from: &str,
+        to: &str,
+        (before, after): (bool, bool),
+        cause: &Cause,
+    ) {
+        let services = self.planned.get(&address).map(Vec::as_slice).unwrap_or_default();
+        let names: Vec<String> = services.iter().map(ToString::to_string).collect();
+        let (rule, services_named) = (cause.rule(), names.join(","));
+        tracing::info!(%address, from, to, rule, services = services_named, "{address}: {cause}");
+        if before == after {
+            return;
+        }
+        self.figures.changes.get_or_create(&RuleLabel { rule }).inc();
+        if after {
+            for service in services {
+                self.announce_owner(service, cause);
+            }
+        }
+    }
+
+    /// MetalLB's Event, with the rule behind it.
+    fn announce_owner(&self, service: &ServiceId, cause: &Cause) {
+        let snapshot = self.services.snapshot();
+        let Some(Some(known)) = snapshot.get(service).map(AsRef::as_ref) else { return };
+        let node = &self.me;
+        self.recorder.publish(Note {
+            about: ObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some("Service".to_owned()),
+                namespace: Some(service.namespace.to_string()),
+                name: Some(service.name.to_string()),
+                uid: Some(known.uid.to_string()),
+                ..ObjectReference::default()
+            },
+            severity: Severity::Normal,
+            reason: "nodeAssigned",
+            message: format!("announcing from node \"{node}\" with protocol \"layer2\": {cause}"),
+        });
+    }
+
+    fn session(&self, news: &SessionNews) {
+        let (open, why) = match news {
+            SessionNews::Opened(incarnation) => {
+                tracing::info!(%incarnation, "the session is open");
+                (true, None)
+            }
+            SessionNews::Closed(closed) => {
+                let by = closed.as_ref().map(|c| format!("by {} ({})", c.by, c.why.as_str()));
+                let why = format!("closed {}", by.unwrap_or_else(|| "by hand".to_owned()));
+                tracing::warn!(why, "the session is closed");
+                (false, Some(why))
+            }
+            SessionNews::Refused(incarnation) => {
+                let why = format!("another process, {incarnation}, speaks for this node");
+                tracing::error!(why, "the session is refused");
+                (false, Some(why))
+            }
+        };
+        self.stand(|standing| (standing.open, standing.why) = (open, why));
+    }
+
+    fn stand(&self, change: impl FnOnce(&mut Standing)) {
+        change(&mut self.standing.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// Counts Lease writes.
+#[derive(Clone)]
+pub struct WriteTally(Figures);
+
+impl WriteTally {
+    /// One write came to this.
+    pub fn count(&self, key: &LeaseKey, outcome: &WriteOutcome) {
+        let lease = match key {
+            LeaseKey::Session(_) => "session",
+            LeaseKey::Claim(_) => "claim",
+        };
+        let outcome = match outcome {
+            WriteOutcome::Stored(_) => "stored",
+            WriteOutcome::Conflict => "conflict",
+            WriteOutcome::Unknown => "unknown",
+            WriteOutcome::Refused => "refused",
+        };
+        self.0.writes.get_or_create(&WriteLabel { lease, outcome }).inc();
+    }
+}
