@@ -4,13 +4,20 @@
 //! to fifteen times inside one call. Here nothing is sent twice but by its own caller, connecting takes a second or
 //! fails, and every caller sets its own deadline for the answer.
 
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::{Api, Client, Config, ResourceExt as _};
 use tokio::time::Instant;
+
+use crate::cache::{Dirty, follow};
+use crate::feed::{Feed, Settings};
 
 /// How long a TCP and TLS handshake may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -77,7 +84,7 @@ pub async fn connect(options: &Options) -> Result<Clients, ConnectError> {
     config.reset_reader_on_write = true;
     config.read_timeout = Some(WRITE_TIMEOUT);
     config.write_timeout = Some(WRITE_TIMEOUT);
-    let writes = client(&config)?;
+    let writes = client(&config, None)?;
     let leases = Door::to(config)?;
     Ok(Clients { watches, leases, writes, namespace })
 }
@@ -97,22 +104,38 @@ async fn load(options: &Options) -> Result<Config, ConnectError> {
     Config::from_custom_kubeconfig(file, &choice).await.map_err(failed)
 }
 
-fn client(config: &Config) -> Result<Client, ConnectError> {
-    Client::try_from(config.clone()).map_err(|source| ConnectError::Client {
-        server: config.cluster_url.to_string(),
-        source: Box::new(source),
-    })
+/// A client to the server of `config`, or to that at `address`, which must prove the same name by its certificate.
+fn client(config: &Config, address: Option<SocketAddr>) -> Result<Client, ConnectError> {
+    let config = match address {
+        None => config.clone(),
+        Some(address) => redirected(config.clone(), address),
+    };
+    let server = config.cluster_url.to_string();
+    Client::try_from(config)
+        .map_err(|source| ConnectError::Client { server, source: Box::new(source) })
+}
+
+fn redirected(mut config: Config, address: SocketAddr) -> Config {
+    let scheme = config.cluster_url.scheme_str().unwrap_or("https");
+    let named = config.cluster_url.host().map(|host| host.trim_matches(['[', ']']).to_owned());
+    let url = format!("{scheme}://{address}").parse();
+    config.tls_server_name = config.tls_server_name.or(named);
+    config.cluster_url = url.unwrap_or(config.cluster_url);
+    config
 }
 
 /// A client that can be exchanged for one with fresh connections, for all who share it.
 ///
 /// Connections are kept open and used again. One whose server's machine has died swallows requests until TCP gives up,
-/// minutes later; who got no answer in time asks for a fresh one instead.
+/// minutes later; who got no answer in time asks for a fresh one instead. Where several API servers are known, each
+/// fresh one leads to the next of them.
 #[derive(Clone)]
 pub struct Door(Arc<Inner>);
 
+type Open = dyn Fn(Option<SocketAddr>) -> Result<Client, ConnectError> + Send + Sync;
+
 struct Inner {
-    open: Box<dyn Fn() -> Result<Client, ConnectError> + Send + Sync>,
+    open: Box<Open>,
     current: Mutex<Current>,
 }
 
@@ -120,6 +143,10 @@ struct Current {
     client: Client,
     made: Instant,
     generation: u64,
+    /// Where else the API server is.
+    servers: Vec<SocketAddr>,
+    /// Which of them is next; past the last comes the one that was configured.
+    next: usize,
 }
 
 /// A client as a [`Door`] gave it.
@@ -133,14 +160,20 @@ pub struct Visit {
 impl Door {
     /// A door to the server of `config`.
     pub fn to(config: Config) -> Result<Self, ConnectError> {
-        Self::opened_by(move || client(&config))
+        Self::opened_by(move |address| client(&config, address))
     }
 
-    /// A door whose clients `open` makes: a test's in-process server.
+    /// A door whose clients `open` makes: to the address, or without one to where it is configured to.
     pub fn opened_by(
-        open: impl Fn() -> Result<Client, ConnectError> + Send + Sync + 'static,
+        open: impl Fn(Option<SocketAddr>) -> Result<Client, ConnectError> + Send + Sync + 'static,
     ) -> Result<Self, ConnectError> {
-        let current = Current { client: open()?, made: Instant::now(), generation: 0 };
+        let current = Current {
+            client: open(None)?,
+            made: Instant::now(),
+            generation: 0,
+            servers: Vec::new(),
+            next: 0,
+        };
         Ok(Self(Arc::new(Inner { open: Box::new(open), current: Mutex::new(current) })))
     }
 
@@ -155,10 +188,11 @@ impl Door {
     pub fn enter_anew(&self, failed: &Visit) -> Visit {
         let mut current = self.current();
         if current.generation == failed.generation && current.made.elapsed() >= RENEWAL_INTERVAL {
-            match (self.0.open)() {
+            match (self.0.open)(current.next_server()) {
                 Ok(client) => {
-                    let generation = current.generation + 1;
-                    *current = Current { client, made: Instant::now(), generation };
+                    current.client = client;
+                    current.made = Instant::now();
+                    current.generation += 1;
                 }
                 Err(error) => tracing::warn!(%error, "no fresh connection, the old one stays"),
             }
@@ -166,10 +200,84 @@ impl Door {
         Visit { client: current.client.clone(), generation: current.generation }
     }
 
+    /// From now on fresh connections lead to these in turn, and to the one that was configured. A single one is that
+    /// one itself.
+    pub fn know_servers(&self, servers: Vec<SocketAddr>) {
+        let mut current = self.current();
+        if current.servers == servers {
+            return;
+        }
+        // Not every process shall begin with the same one when that which all used has died.
+        current.next = match servers.len() {
+            0 | 1 => 0,
+            several => usize::from(std::process::id().to_le_bytes()[0]) % several,
+        };
+        current.servers = servers;
+    }
+
     fn current(&self) -> MutexGuard<'_, Current> {
-        // What a panicking holder could leave half done is a struct assignment: there is nothing half done.
+        // Nothing under the lock can panic half way through a change.
         self.0.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Current {
+    fn next_server(&mut self) -> Option<SocketAddr> {
+        if self.servers.len() < 2 {
+            return None;
+        }
+        let server = self.servers.get(self.next).copied();
+        self.next = if server.is_some() { self.next + 1 } else { 0 };
+        server
+    }
+}
+
+/// Follows the EndpointSlices of `default/kubernetes`, so that `clients` know all API servers. The caller spawns it.
+pub fn follow_servers(clients: &Clients) -> impl Future<Output = Infallible> + Send + 'static {
+    let doors = [clients.watches.clone(), clients.leases.clone()];
+    let settings = Settings {
+        labels: Some("kubernetes.io/service-name=kubernetes".to_owned()),
+        ..Settings::default()
+    };
+    let feed: Feed<EndpointSlice> =
+        Feed::new(clients.watches.clone(), |client| Api::namespaced(client, "default"), settings);
+    let dirty = Dirty::new();
+    let (cache, task) = follow(
+        "EndpointSlice of kubernetes",
+        feed,
+        EndpointSlice::name_any,
+        addresses,
+        dirty.clone(),
+    );
+    async move {
+        let mut task = std::pin::pin!(task);
+        loop {
+            tokio::select! {
+                never = &mut task => return never,
+                () = dirty.changed() => {}
+            }
+            let slices = cache.snapshot();
+            let servers: BTreeSet<SocketAddr> =
+                slices.values().flat_map(|s| s.iter().copied()).collect();
+            tracing::debug!(?servers, "API servers");
+            for door in &doors {
+                door.know_servers(servers.iter().copied().collect());
+            }
+        }
+    }
+}
+
+/// Where a slice says that the API server answers by TLS.
+fn addresses(slice: EndpointSlice) -> Vec<SocketAddr> {
+    let ports = slice.ports.iter().flatten();
+    let port =
+        ports.filter(|port| port.name.as_deref() == Some("https")).find_map(|port| port.port);
+    let Some(Ok(port)) = port.map(u16::try_from) else { return Vec::new() };
+    let ready = slice.endpoints.into_iter().filter(|endpoint| {
+        endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) != Some(false)
+    });
+    let addresses = ready.flat_map(|endpoint| endpoint.addresses);
+    addresses.filter_map(|text| Some(SocketAddr::new(text.parse().ok()?, port))).collect()
 }
 
 #[cfg(test)]
@@ -195,5 +303,60 @@ mod tests {
         let second = door.enter();
         tokio::time::advance(RENEWAL_INTERVAL).await;
         assert_eq!(door.enter_anew(&second).generation, 2);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn fresh_connections_lead_to_each_of_several_servers_in_turn() {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let record = Arc::clone(&asked);
+        let door = Door::opened_by(move |address| {
+            record.lock().expect("no panic").push(address);
+            client(&Config::new("http://127.0.0.1:1".parse().expect("a URL")), address)
+        });
+        let door = door.expect("a client");
+        let [a, b]: [SocketAddr; 2] =
+            ["192.0.2.1:6443", "[2001:db8::2]:6443"].map(|text| text.parse().expect("an address"));
+        let again = async || {
+            tokio::time::advance(RENEWAL_INTERVAL).await;
+            door.enter_anew(&door.enter());
+        };
+        door.know_servers(vec![a]);
+        again().await;
+        assert_eq!(*asked.lock().expect("no panic"), [None, None], "one is the one it has");
+        door.know_servers(vec![a, b]);
+        asked.lock().expect("no panic").clear();
+        for _ in 0..4 {
+            again().await;
+        }
+        let mut asked = asked.lock().expect("no panic").clone();
+        asked.truncate(3);
+        asked.sort();
+        assert_eq!(asked, [None, Some(a), Some(b)]);
+    }
+
+    #[tokio::test]
+    async fn another_server_must_prove_the_name_of_the_configured_one() {
+        let mut config = Config::new("https://kubernetes.default.svc".parse().expect("a URL"));
+        config.default_namespace = "herald".to_owned();
+        let address = "192.0.2.1:6443".parse().expect("an address");
+        let moved = redirected(config, address);
+        assert_eq!(moved.cluster_url.to_string(), "https://192.0.2.1:6443/");
+        assert_eq!(moved.tls_server_name.as_deref(), Some("kubernetes.default.svc"));
+    }
+
+    #[test]
+    fn a_slice_tells_its_ready_addresses_and_its_https_port() {
+        let slice = serde_json::json!({
+            "addressType": "IPv4",
+            "ports": [{ "name": "other", "port": 1 }, { "name": "https", "port": 6443 }],
+            "endpoints": [
+                { "addresses": ["192.0.2.1"], "conditions": { "ready": true } },
+                { "addresses": ["192.0.2.2"], "conditions": { "ready": false } },
+                { "addresses": ["192.0.2.3"] },
+                { "addresses": ["no address"] },
+            ],
+        });
+        let slice = serde_json::from_value(slice).expect("an EndpointSlice");
+        let shown: Vec<String> = addresses(slice).iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["192.0.2.1:6443", "192.0.2.3:6443"]);
     }
 }

@@ -111,7 +111,7 @@ impl Fake {
 
     pub(crate) fn door(&self) -> Door {
         let server = self.clone();
-        Door::opened_by(move || Ok(server.client())).expect("it makes a client")
+        Door::opened_by(move |_| Ok(server.client())).expect("it makes a client")
     }
 
     /// From now on nothing comes through connections made before now.
