@@ -46,14 +46,15 @@ impl FromStr for Level {
 }
 
 impl Level {
-    /// The filter in `RUST_LOG`'s language. All crates of the house begin with `herald`.
+    /// The filter in `RUST_LOG`'s language. All crates of the house begin with `herald`. What fails between us and the
+    /// API server they say themselves, once; kube's client would say it at each attempt, with the answer's whole body.
     const fn directives(self) -> &'static str {
         match self {
             Self::All => "debug,herald=trace",
             Self::Debug => "info,herald=debug",
-            Self::Info => "info",
-            Self::Warn => "warn",
-            Self::Error => "error",
+            Self::Info => "info,kube_client=off",
+            Self::Warn => "warn,kube_client=off",
+            Self::Error => "error,kube_client=off",
             Self::None => "off",
         }
     }
@@ -106,8 +107,8 @@ mod tests {
     fn rust_log_wins_unless_it_is_empty() {
         let shown = |rust_log| filter(rust_log, Level::Warn).expect("a filter").to_string();
         assert_eq!(shown(Some("herald_core=trace")), "herald_core=trace");
-        assert_eq!(shown(Some("")), "warn");
-        assert_eq!(shown(None), "warn");
+        assert!(shown(Some("")).contains("warn"));
+        assert!(shown(None).contains("warn"));
     }
 
     #[test]
