@@ -33,7 +33,7 @@ use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -43,6 +43,7 @@ use tokio::io::AsyncWriteExt;
 use self::controlplane::ControlPlane;
 use self::endpoint::Endpoint;
 use self::folder::{Folder, Turn};
+use self::herald::Installation;
 use self::http::{Answer, Failure};
 use self::identity::Identity;
 use self::namespace::Namespace;
@@ -56,16 +57,13 @@ use self::steady::Steady;
 const CLIENT_HOST: u8 = 200;
 /// Long enough for kube-proxy's first work while the machine compiles something.
 const PROXY_START: Duration = Duration::from_secs(60);
-/// The namespace that `manifests/` installs into.
-pub const HERALD_SYSTEM: &str = "herald-system";
-/// The namespace of a cluster that changes over.
-pub const METALLB_SYSTEM: &str = "metallb-system";
 
 /// A running cluster. See the module's documentation.
 pub struct Lab {
     // Dropped from the top: first who runs, then where it ran, last the right to run.
     processes: Mutex<BTreeMap<String, Process>>,
     plane: ControlPlane,
+    installation: OnceLock<Installation>,
     nodes: Vec<Node>,
     client: Namespace,
     controllers: Mutex<BTreeMap<u8, Namespace>>,
@@ -100,6 +98,7 @@ impl Lab {
         let lab = Self {
             processes: Mutex::default(),
             plane,
+            installation: OnceLock::new(),
             nodes,
             client,
             controllers: Mutex::default(),
@@ -382,10 +381,7 @@ impl Drop for Lab {
 
 /// Who logs in besides the control plane itself.
 fn components() -> Vec<Identity> {
-    let accounts = [HERALD_SYSTEM, METALLB_SYSTEM].into_iter().flat_map(|namespace| {
-        ["herald-controller", "herald-speaker"]
-            .map(|name| Identity::service_account(namespace, name))
-    });
+    let accounts = Installation::ALL.into_iter().flat_map(Installation::accounts);
     accounts.chain([Identity::proxy()]).collect()
 }
 

@@ -12,10 +12,47 @@ use super::namespace::Namespace;
 use super::network::Segment;
 use super::node::Node;
 use super::process::{Process, Program};
-use super::{HERALD_SYSTEM, Lab, workspace};
+use super::{Lab, workspace};
 
 /// The number of controller replica 0 on the management network.
 const CONTROLLER_HOST: u8 = 100;
+
+/// Where Herald is installed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Installation {
+    /// By `manifests/`, in `herald-system`.
+    #[default]
+    HeraldSystem,
+    /// By its overlay for a cluster that changes over, in `metallb-system`.
+    MetallbSystem,
+}
+
+impl Installation {
+    /// Every installation.
+    pub const ALL: [Self; 2] = [Self::HeraldSystem, Self::MetallbSystem];
+
+    /// The namespace of its ServiceAccounts, Leases and pools.
+    pub const fn namespace(self) -> &'static str {
+        match self {
+            Self::HeraldSystem => "herald-system",
+            Self::MetallbSystem => "metallb-system",
+        }
+    }
+
+    /// The folder that `kubectl apply -k` takes, in the work tree.
+    const fn manifests(self) -> &'static str {
+        match self {
+            Self::HeraldSystem => "manifests",
+            Self::MetallbSystem => "manifests/overlays/metallb-system",
+        }
+    }
+
+    /// The ServiceAccount of each of its components.
+    pub(super) fn accounts(self) -> [Identity; 2] {
+        ["herald-controller", "herald-speaker"]
+            .map(|name| Identity::service_account(self.namespace(), name))
+    }
+}
 
 /// Where Herald's programs lie: `HERALD_BIN_DIR`, or cargo's release folder.
 fn binaries() -> PathBuf {
@@ -29,10 +66,17 @@ fn binaries() -> PathBuf {
 }
 
 impl Lab {
-    /// Installs Herald's objects as a user would: `kubectl apply -k manifests`. Its workloads stay mere objects, as no
-    /// kubelet runs here: see [`Lab::start_controller`] and [`Lab::start_speaker`].
+    /// Installs Herald's objects by `kubectl apply -k manifests`: see [`Lab::install_as`].
     pub async fn install(&self) -> anyhow::Result<()> {
-        let manifests = workspace().join("manifests");
+        self.install_as(Installation::HeraldSystem).await
+    }
+
+    /// Installs Herald's objects as a user would, by `kubectl apply -k`; a lab takes one installation. Its workloads stay
+    /// mere objects, as no kubelet runs here: see [`Lab::start_controller`] and [`Lab::start_speaker`].
+    pub async fn install_as(&self, installation: Installation) -> anyhow::Result<()> {
+        let first = *self.installation.get_or_init(|| installation);
+        ensure!(first == installation, "the lab has {first:?} already");
+        let manifests = workspace().join(installation.manifests());
         self.kubectl(&["apply", "-k", &manifests.to_string_lossy()]).await?;
         Ok(())
     }
@@ -81,10 +125,11 @@ impl Lab {
 
     /// The program `binary` of Herald, to be called `name`, logged in as the ServiceAccount of the binary's name.
     fn program(&self, binary: &str, name: &str) -> anyhow::Result<Program> {
-        let identity = Identity::service_account(HERALD_SYSTEM, binary);
+        let namespace = self.installation.get().copied().unwrap_or_default().namespace();
+        let identity = Identity::service_account(namespace, binary);
         let kubeconfig = self.plane.kubeconfig(&identity)?;
         Ok(Program::new(name, binaries().join(binary))
             .args(["--kubeconfig".into(), kubeconfig.into_os_string()])
-            .args(["--namespace", HERALD_SYSTEM]))
+            .args(["--namespace", namespace]))
     }
 }
