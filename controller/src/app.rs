@@ -1,0 +1,310 @@
+//! Starts every task, holds the picture of the channels, shuts down in order.
+//!
+//! ```text
+//!   four caches ── Dirty ──▶ ┌───────────┐ ── letters (≤ 16 under way) ──▶ API server
+//!   election ── standing ──▶ │ main loop │ ── notes (bounded) ──▶ Events task ──▶ API server
+//!   retry, heartbeat ──────▶ └───────────┘ ── figures ──▶ metrics ◀── HTTP task
+//! ```
+//!
+//! The main loop is the only one that decides and the only one that waits for all of them. It ends first: then the
+//! writes under way, then the Lease, then the Events, then the endpoints.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use herald_cluster::cache::Dirty;
+use herald_cluster::client::{Clients, connect};
+use herald_cluster::events::{Recorder, recorder};
+use herald_cluster::leader::{Candidacy, Leadership, Timing, elect};
+use herald_telemetry::health::{Health, Heartbeat};
+use herald_telemetry::metrics::registry;
+use herald_telemetry::serve::serve;
+use kube::Client;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::apply::{WRITES_IN_FLIGHT, deliver};
+use crate::metrics::Metrics;
+use crate::outbox::{Letter, Outbox, Outcome};
+use crate::plan::Planner;
+use crate::settings::Settings;
+use crate::watch::Watch;
+
+/// The Lease that says which replica works.
+const LEASE: &str = "herald-controller";
+/// The component that Events come from: MetalLB's, because people's scripts select by it.
+const COMPONENT: &str = "metallb-controller";
+/// How often the loop turns when nothing happens.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// How long it may not turn before the process is taken for wedged.
+const WEDGED_AFTER: Duration = Duration::from_secs(20);
+/// After a plan, this many times its own duration belongs to the other tasks of the thread.
+const REST_PER_PLAN: u32 = 2;
+/// How long the end may take at each of its steps.
+const ENDING: Duration = Duration::from_secs(3);
+
+/// Ready when the process is asked to end (SIGTERM, SIGINT).
+pub async fn asked_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        // Without handlers the signals end the process by themselves.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Runs the controller until `stop` is ready, and ends in order.
+///
+/// # Errors
+///
+/// Only at the start: no API server is configured, or a port cannot be had. What fails later is tried again.
+pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let clients = connect(&settings.cluster).await.context("connecting to the cluster")?;
+    let namespace = settings.namespace.clone().unwrap_or_else(|| clients.namespace.clone());
+    let name = settings.name.clone().unwrap_or_else(host_name);
+    let mut registry = registry();
+    let metrics = Metrics::register(&mut registry);
+    let health = Health::new();
+    let (end, _) = watch::channel(Ending::default());
+
+    let dirty = Dirty::new();
+    let class = settings.class.clone();
+    let (caches, tasks) = Watch::new(&clients.watches, &namespace, class, &dirty, &metrics.updates);
+    caches.report_to(&health);
+    let heartbeat = health.main_loop("planner", WEDGED_AFTER);
+    let mut followers = JoinSet::new();
+    for task in tasks {
+        followers.spawn(task);
+    }
+    let endpoints =
+        serve(settings.endpoints, Arc::new(registry), health, reached(&end, |end| end.endpoints));
+    let endpoints = tokio::spawn(endpoints.await.context("serving metrics and health")?);
+    let candidacy = Candidacy {
+        namespace: namespace.clone(),
+        name: LEASE.to_owned(),
+        identity: format!("{name}_{}", unique()),
+        timing: Timing::default(),
+    };
+    tracing::info!(namespace, class = settings.class, identity = candidacy.identity, "started");
+    let stopped = reached(&end, |end| end.lease);
+    let (leadership, election) = elect(clients.leases.clone(), candidacy, stopped);
+    let election = tokio::spawn(election);
+    let (events, writer) = recorder(clients.writes.clone(), COMPONENT, &name);
+    let writer = tokio::spawn(writer);
+
+    let main_loop = MainLoop {
+        caches,
+        dirty,
+        leadership,
+        planner: Planner::new(&namespace),
+        outbox: Outbox::default(),
+        queue: VecDeque::new(),
+        under_way: JoinSet::new(),
+        events,
+        metrics,
+        writing: Arc::new(Writing { client: client_of(&clients), namespace }),
+        led: false,
+    };
+    main_loop.run(heartbeat, stop).await;
+
+    end.send_modify(|end| end.lease = true);
+    ended("the election", election).await;
+    // The main loop's recorder was the only one: the writer finishes what is queued, and ends.
+    ended("the Events", writer).await;
+    end.send_modify(|end| end.endpoints = true);
+    ended("the endpoints", endpoints).await;
+    followers.abort_all();
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// Which parts have been told to end.
+#[derive(Default)]
+struct Ending {
+    lease: bool,
+    endpoints: bool,
+}
+
+fn reached(
+    end: &watch::Sender<Ending>,
+    part: fn(&Ending) -> bool,
+) -> impl Future<Output = ()> + Send + 'static {
+    let mut end = end.subscribe();
+    async move {
+        // An error means that the sender is gone, and with it the process's reason to go on.
+        let _gone = end.wait_for(part).await;
+    }
+}
+
+async fn ended(what: &'static str, task: JoinHandle<()>) {
+    let abort = task.abort_handle();
+    if timeout(ENDING, task).await.is_err() {
+        abort.abort();
+        tracing::warn!(what, within = ?ENDING, "did not end in time");
+    }
+}
+
+fn client_of(clients: &Clients) -> Client {
+    clients.writes.clone()
+}
+
+fn host_name() -> String {
+    let read = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = read.trim();
+    if name.is_empty() { "herald-controller".to_owned() } else { name.to_owned() }
+}
+
+/// Something that no other process has: the kernel's random UUID.
+fn unique() -> String {
+    let read = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
+    let uuid = read.trim();
+    if uuid.is_empty() { std::process::id().to_string() } else { uuid.to_owned() }
+}
+
+/// What every write needs.
+struct Writing {
+    client: Client,
+    namespace: String,
+}
+
+struct MainLoop {
+    caches: Watch,
+    dirty: Dirty,
+    leadership: Leadership,
+    planner: Planner,
+    outbox: Outbox,
+    /// Letters that the last plan wants and no carrier was free for. The next plan replaces them.
+    queue: VecDeque<Letter>,
+    under_way: JoinSet<(Letter, Outcome)>,
+    events: Recorder,
+    metrics: Metrics,
+    writing: Arc<Writing>,
+    led: bool,
+}
+
+impl MainLoop {
+    async fn run(mut self, heartbeat: Heartbeat, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        let mut standing = self.leadership.watch();
+        let mut changed = false;
+        let mut rested = Instant::now();
+        loop {
+            heartbeat.beat();
+            if changed && rested <= Instant::now() {
+                changed = false;
+                let began = Instant::now();
+                self.look();
+                rested = Instant::now() + began.elapsed() * REST_PER_PLAN;
+            }
+            self.dispatch();
+            let wake = self.wake(changed, rested);
+            tokio::select! {
+                () = &mut stop => break,
+                () = self.dirty.changed(), if !changed => changed = true,
+                Some(ended) = self.under_way.join_next() => {
+                    if let Ok((letter, outcome)) = ended {
+                        self.wrote(&letter, outcome);
+                    }
+                }
+                // An error is the end of the election, which ends after this loop.
+                Ok(()) = standing.changed() => changed = true,
+                () = sleep_until(wake) => {
+                    let due = self.outbox.wake().is_some_and(|due| due <= Instant::now());
+                    changed = changed || due;
+                }
+            }
+        }
+        self.finish().await;
+    }
+
+    fn wake(&self, changed: bool, rested: Instant) -> Instant {
+        let mut wake = Instant::now() + HEARTBEAT;
+        if let Some(due) = self.outbox.wake() {
+            wake = wake.min(due);
+        }
+        if changed { wake.min(rested) } else { wake }
+    }
+
+    /// Looks at the world and, as leader, decides it.
+    fn look(&mut self) {
+        let leads = self.leadership.held_now();
+        if leads != self.led {
+            self.led = leads;
+            self.metrics.leading(leads);
+            tracing::info!(leads, "leadership changed");
+        }
+        if !leads {
+            self.stand_by();
+        }
+        if !self.caches.is_synced() {
+            return;
+        }
+        let snapshot = self.caches.snapshot();
+        self.planner.observe(&snapshot);
+        self.metrics.configuration(self.planner.has_configuration(), self.planner.is_stale());
+        if !leads {
+            return;
+        }
+        let now = Instant::now();
+        let decision = self.planner.plan(&snapshot, &mut self.outbox, now);
+        self.metrics.count_plan();
+        self.metrics.planned(&decision.figures);
+        decision.notes.into_iter().for_each(|note| self.events.publish(note));
+        self.queue = self.outbox.due(now).into();
+        self.queue.extend(decision.letters);
+    }
+
+    fn stand_by(&mut self) {
+        self.queue.clear();
+        self.planner.forget();
+        self.under_way.abort_all();
+        self.under_way.detach_all();
+        // What another leader does meanwhile counts, not what this one had in mind.
+        self.outbox = Outbox::default();
+    }
+
+    /// Sends letters while there are carriers, and the Lease is held at this moment.
+    fn dispatch(&mut self) {
+        while self.under_way.len() < WRITES_IN_FLIGHT && !self.queue.is_empty() {
+            if !self.leadership.held_now() {
+                self.stand_by();
+                return;
+            }
+            let Some(letter) = self.queue.pop_front() else { return };
+            self.outbox.send(&letter);
+            let writing = Arc::clone(&self.writing);
+            self.under_way.spawn(async move {
+                let outcome = deliver(writing.client.clone(), &writing.namespace, &letter).await;
+                (letter, outcome)
+            });
+        }
+    }
+
+    fn wrote(&mut self, letter: &Letter, outcome: Outcome) {
+        self.metrics.wrote(outcome);
+        tracing::debug!(subject = ?letter.subject, content = ?letter.content, ?outcome, "wrote");
+        let notes = self.outbox.ended(letter, outcome, Instant::now());
+        notes.into_iter().for_each(|note| self.events.publish(note));
+    }
+
+    /// Waits for the writes under way, so that the Lease is let go of when none of them can come later.
+    async fn finish(mut self) {
+        let deadline = Instant::now() + ENDING;
+        while let Ok(Some(ended)) =
+            tokio::time::timeout_at(deadline, self.under_way.join_next()).await
+        {
+            if let Ok((letter, outcome)) = ended {
+                self.wrote(&letter, outcome);
+            }
+        }
+        self.under_way.abort_all();
+    }
+}

@@ -1,0 +1,133 @@
+//! Letters → the API server, each as one conditional write.
+
+use std::time::Duration;
+
+use herald_api::annotation::IP_ALLOCATED_FROM_POOL;
+use herald_api::crd::{IPAddressPool, L2Advertisement};
+use herald_core::config::Object;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::outbox::{Content, Letter, Outcome, Subject};
+
+/// Writes under way at a time. The API server gives each of its clients a share; more of them would only wait there.
+pub const WRITES_IN_FLIGHT: usize = 16;
+/// How long a write may take before nobody waits for its answer any more. Shorter than a Lease, so that a leader that was
+/// deposed has no write under way when its successor has looked around.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// Who writes, in `metadata.managedFields`.
+const FIELD_MANAGER: &str = "herald-controller";
+
+/// Carries out one letter. `namespace` is that of the objects of configuration.
+pub async fn deliver(client: Client, namespace: &str, letter: &Letter) -> Outcome {
+    let writing = async {
+        match &letter.subject {
+            Subject::Service(id) => {
+                let api: Api<Service> = Api::namespaced(client, &id.namespace);
+                // Strategic: conditions that others keep in the same status stay.
+                let patch = Patch::Strategic(service_patch(letter));
+                let params = PatchParams {
+                    field_manager: Some(FIELD_MANAGER.into()),
+                    ..PatchParams::default()
+                };
+                api.patch_status(&id.name, &params, &patch).await.map(drop)
+            }
+            Subject::Configuration(object) => {
+                let Content::Accepted(condition) = &letter.content else { return Ok(()) };
+                match object {
+                    Object::Pool(name) => {
+                        let api: Api<IPAddressPool> = Api::namespaced(client, namespace);
+                        judge(&api, name.as_str(), letter, condition).await
+                    }
+                    Object::Advertisement(name) => {
+                        let api: Api<L2Advertisement> = Api::namespaced(client, namespace);
+                        judge(&api, name.as_str(), letter, condition).await
+                    }
+                }
+            }
+        }
+    };
+    match timeout(ANSWER_WITHIN, writing).await {
+        Ok(Ok(())) => Outcome::Landed,
+        Ok(Err(error)) => {
+            let outcome = classify(&error);
+            tracing::warn!(subject = ?letter.subject, ?outcome, %error, "a write failed");
+            outcome
+        }
+        Err(_) => {
+            tracing::warn!(subject = ?letter.subject, within = ?ANSWER_WITHIN, "a write got no answer");
+            Outcome::Unclear
+        }
+    }
+}
+
+/// The condition, as server-side apply: the condition is ours, the counters beside it are not touched.
+async fn judge<K>(
+    api: &Api<K>,
+    name: &str,
+    letter: &Letter,
+    condition: &Condition,
+) -> kube::Result<()>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    let patch = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": { "resourceVersion": letter.version.resource_version, "uid": letter.version.uid.as_ref() },
+        "status": { "conditions": [condition] },
+    });
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    api.patch_status(name, &params, &Patch::Apply(patch)).await.map(drop)
+}
+
+/// One write carries the status and the annotation. The version makes the API server refuse it when the Service has
+/// changed since it was planned.
+fn service_patch(letter: &Letter) -> Value {
+    let (pool, status) = match &letter.content {
+        Content::Addresses { addresses, pool } => {
+            let ingress: Vec<Value> = addresses.iter().map(|ip| json!({ "ip": ip })).collect();
+            let ingress = if ingress.is_empty() { Value::Null } else { Value::Array(ingress) };
+            (pool.as_ref(), Some(json!({ "loadBalancer": { "ingress": ingress } })))
+        }
+        Content::Unmark | Content::Accepted(_) => (None, None),
+    };
+    let mut patch = json!({
+        "metadata": {
+            "resourceVersion": letter.version.resource_version,
+            "uid": letter.version.uid.as_ref(),
+            "annotations": {
+                IP_ALLOCATED_FROM_POOL.current: pool.map(|pool| pool.as_str()),
+                IP_ALLOCATED_FROM_POOL.deprecated: Value::Null,
+            },
+        },
+    });
+    if let Some(status) = status {
+        patch["status"] = status;
+    }
+    patch
+}
+
+/// Whether a failed write was stored, as far as its answer tells.
+fn classify(error: &kube::Error) -> Outcome {
+    match error {
+        kube::Error::Api(status) => match status.code {
+            404 | 409 => Outcome::Overtaken,
+            // 408 and 429: not now; a proxy may say either of a request that went on.
+            408 | 429 => Outcome::Unclear,
+            400..500 => Outcome::Refused,
+            _ => Outcome::Unclear,
+        },
+        _ => Outcome::Unclear,
+    }
+}
+

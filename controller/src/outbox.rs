@@ -1,0 +1,224 @@
+//! Writes that were decided and are not yet seen: what they claim, and which may go.
+//!
+//! A letter is bound to the version of the object that was planned on. The API server takes it for that version only, so
+//! of all letters for one version at most one ever has an effect, and the next version that the watch shows contains
+//! it or has made it impossible. That is when the outbox forgets a letter, and never before: an address that was granted
+//! is claimed from the moment the letter leaves until the watch tells what became of it.
+//!
+//! ```text
+//!              send                landed
+//!   (none) ──────────▶ InFlight ──────────▶ Landed
+//!                       │ ▲   │ conflict
+//!      no clear answer  │ │   └──────────▶ Overtaken        each is forgotten when the watch
+//!                       ▼ │ the same again                  shows a newer version, or none
+//!                      Unclear            refused
+//!                     InFlight ──────────▶ Refused ── after a while ──▶ (another letter may go)
+//! ```
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use herald_api::parse::demand::Version;
+use herald_cluster::events::Note;
+use herald_core::allocation::Unechoed;
+use herald_core::config::Object;
+use herald_core::name::{PoolName, ServiceId};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use tokio::time::Instant;
+
+/// The wait after a first failure; it doubles with each further one.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+/// The longest wait between two attempts.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// The object that a letter is for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// A Service.
+    Service(ServiceId),
+    /// An object of configuration.
+    Configuration(Object),
+}
+
+/// What a letter changes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// A Service's addresses, and the annotation that names their pool; no addresses, no annotation.
+    Addresses {
+        /// The ingress list, in its order.
+        addresses: Vec<IpAddr>,
+        /// The pool.
+        pool: Option<PoolName>,
+    },
+    /// The annotation goes from a Service that is no LoadBalancer any more.
+    Unmark,
+    /// The condition of an object of configuration.
+    Accepted(Condition),
+}
+
+/// One write.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Letter {
+    /// To which object.
+    pub subject: Subject,
+    /// To which version of it.
+    pub version: Version,
+    /// What it changes.
+    pub content: Content,
+    /// What is told once it has landed.
+    pub notes: Vec<Note>,
+}
+
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is stored.
+    Landed,
+    /// The object has a newer version, or is gone: it was not stored by this attempt, nor will be.
+    Overtaken,
+    /// The API server will not have it, and has not stored it.
+    Refused,
+    /// It may be stored or not.
+    Unclear,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    InFlight,
+    Landed,
+    Overtaken,
+    /// Sent again, word for word, from this moment on.
+    Unclear(Instant),
+    /// Another letter may go from this moment on.
+    Refused(Instant),
+}
+
+#[derive(Debug)]
+struct Sent {
+    letter: Letter,
+    state: State,
+    failures: u32,
+}
+
+/// The letters that are out.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    sent: BTreeMap<Subject, Sent>,
+}
+
+/// What the watch shows of an object.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    /// Its version.
+    pub version: &'a Version,
+    /// The addresses in its status.
+    pub addresses: &'a [IpAddr],
+}
+
+impl Outbox {
+    /// Forgets every letter whose end the watch has shown. Returns what there is to tell of those whose answer was lost
+    /// although they were stored.
+    pub fn reconcile<'a>(&mut self, shown: impl Fn(&Subject) -> Option<Shown<'a>>) -> Vec<Note> {
+        let mut notes = Vec::new();
+        self.sent.retain(|subject, sent| {
+            let Some(shown) = shown(subject) else { return false };
+            if !is_newer(shown.version, &sent.letter.version) {
+                return true;
+            }
+            let stored = matches!(&sent.letter.content, Content::Addresses { addresses, .. }
+                if addresses == shown.addresses);
+            if stored && sent.state != State::Landed {
+                notes.append(&mut sent.letter.notes);
+            }
+            false
+        });
+        notes
+    }
+
+    /// What the planner must count as held besides what the watch shows.
+    pub fn unechoed(&self) -> BTreeMap<ServiceId, Unechoed> {
+        let claims = self.sent.values().filter_map(|sent| match (&sent.letter, sent.state) {
+            (_, State::Refused(_)) => None,
+            (Letter { subject: Subject::Service(id), content, .. }, state) => {
+                let Content::Addresses { addresses, .. } = content else { return None };
+                let landed = state == State::Landed;
+                Some((id.clone(), Unechoed { addresses: addresses.clone(), landed }))
+            }
+            (Letter { subject: Subject::Configuration(_), .. }, _) => None,
+        });
+        claims.collect()
+    }
+
+    /// Whether a new letter for that object may go: none is out for its present version, or what was sent was refused
+    /// long enough ago.
+    pub fn is_open(&self, subject: &Subject, now: Instant) -> bool {
+        match self.sent.get(subject).map(|sent| sent.state) {
+            None => true,
+            Some(State::Refused(until)) => until <= now,
+            Some(State::InFlight | State::Landed | State::Overtaken | State::Unclear(_)) => false,
+        }
+    }
+
+    /// The letters to send again now, as they were.
+    pub fn due(&self, now: Instant) -> Vec<Letter> {
+        let due = self
+            .sent
+            .values()
+            .filter(|sent| matches!(sent.state, State::Unclear(again) if again <= now));
+        due.map(|sent| sent.letter.clone()).collect()
+    }
+
+    /// When there is something to do again although nothing has changed.
+    pub fn wake(&self) -> Option<Instant> {
+        let waits = self.sent.values().filter_map(|sent| match sent.state {
+            State::Unclear(at) | State::Refused(at) => Some(at),
+            State::InFlight | State::Landed | State::Overtaken => None,
+        });
+        waits.min()
+    }
+
+    /// The letter leaves.
+    pub fn send(&mut self, letter: &Letter) {
+        let failures = self.sent.get(&letter.subject).map_or(0, |sent| sent.failures);
+        let sent = Sent { letter: letter.clone(), state: State::InFlight, failures };
+        self.sent.insert(letter.subject.clone(), sent);
+    }
+
+    /// The letter's end. Returns what there is to tell.
+    pub fn ended(&mut self, letter: &Letter, outcome: Outcome, now: Instant) -> Vec<Note> {
+        let Some(sent) = self.sent.get_mut(&letter.subject) else { return Vec::new() };
+        if sent.letter.version != letter.version || sent.state != State::InFlight {
+            return Vec::new();
+        }
+        let doubling = 1_u32.checked_shl(sent.failures).unwrap_or(u32::MAX);
+        let again = now + FIRST_WAIT.saturating_mul(doubling).min(LONGEST_WAIT);
+        match outcome {
+            Outcome::Landed => {
+                sent.state = State::Landed;
+                return std::mem::take(&mut sent.letter.notes);
+            }
+            Outcome::Overtaken => sent.state = State::Overtaken,
+            Outcome::Unclear => sent.state = State::Unclear(again),
+            Outcome::Refused => sent.state = State::Refused(again),
+        }
+        sent.failures = sent.failures.saturating_add(1);
+        Vec::new()
+    }
+}
+
+/// Whether `shown` is another object than `planned`, or a later version of it.
+///
+/// Versions of one kind are decimal numbers that grow; a list may show an older one than the watch before it did, which is
+/// no news. Of versions that are no numbers each other one counts as newer.
+fn is_newer(shown: &Version, planned: &Version) -> bool {
+    if shown.uid != planned.uid {
+        return true;
+    }
+    let number = |version: &Version| version.resource_version.parse::<u64>();
+    match (number(shown), number(planned)) {
+        (Ok(shown), Ok(planned)) => shown > planned,
+        _ => shown.resource_version != planned.resource_version,
+    }
+}
+

@@ -1,0 +1,333 @@
+//! Snapshot → core model → plan → letters: the only caller of core's planner.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use herald_api::crd;
+use herald_api::parse::demand::{Asked, NotOurs, Ours, Version};
+use herald_cluster::events::Note;
+use herald_core::address::Family;
+use herald_core::allocation::pools::capacity;
+use herald_core::allocation::{self, Demand, Namespaces, Outcome, Pools, Stray, Verdict, World};
+use herald_core::config::{Configuration, Object, Offers, Problem, settle};
+use herald_core::name::{PoolName, ServiceId};
+use herald_core::why::address::Why;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use tokio::time::Instant;
+
+use crate::outbox::{Content, Letter, Outbox, Shown, Subject};
+use crate::tell;
+use crate::watch::{Configured, Snapshot};
+
+/// What follows from one look at the world.
+#[derive(Debug, Default)]
+pub struct Decision {
+    /// The letters that may go now, Services' first.
+    pub letters: Vec<Letter>,
+    /// What is to be told at once.
+    pub notes: Vec<Note>,
+    /// What there is to count.
+    pub figures: Figures,
+}
+
+/// What metrics show of a plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Each pool's.
+    pub pools: Vec<PoolFigures>,
+    /// Services that lack something, by reason.
+    pub lacking: BTreeMap<&'static str, u64>,
+    /// Services left untouched because not every pool is known.
+    pub untouched: u64,
+}
+
+/// What metrics show of a pool: addresses that it can give, and that Services have; IPv4, IPv6.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolFigures {
+    /// Its name.
+    pub pool: PoolName,
+    /// How many it can give, at most `i64::MAX`.
+    pub capacity: [u64; 2],
+    /// How many Services have; one that several share counts once.
+    pub in_use: [u64; 2],
+    /// How many Services have any.
+    pub services: u64,
+}
+
+/// The planner, and what it remembers from one plan to the next.
+pub struct Planner {
+    namespace: String,
+    configuration: Configuration,
+    problems: Vec<Problem>,
+    pools: Pools,
+    namespaces: Namespaces,
+    /// What `configuration` and `namespaces` were made from.
+    seen: Snapshot,
+    /// What each Service was last told that it lacks.
+    told: HashMap<ServiceId, Why>,
+}
+
+impl Planner {
+    /// A planner that has seen nothing; the objects of configuration are those of `namespace`.
+    pub fn new(namespace: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            configuration: Configuration::default(),
+            problems: Vec::new(),
+            pools: Pools::default(),
+            namespaces: Namespaces::new(),
+            seen: Snapshot::default(),
+            told: HashMap::new(),
+        }
+    }
+
+    /// Puts in force what can be of the configuration. Standbys do it too: what was in force before an object broke goes
+    /// on when they lead.
+    pub fn observe(&mut self, snapshot: &Snapshot) {
+        let same = Arc::ptr_eq(&self.seen.pools, &snapshot.pools)
+            && Arc::ptr_eq(&self.seen.advertisements, &snapshot.advertisements);
+        if !same {
+            let offers = Offers {
+                pools: offers(&snapshot.pools),
+                advertisements: offers(&snapshot.advertisements),
+            };
+            let (configuration, problems) = settle(&self.configuration, &offers);
+            if configuration.pools() != self.configuration.pools() {
+                self.pools = Pools::new(configuration.pools().values().cloned());
+                tracing::info!(pools = configuration.pools().len(), "other pools are in force");
+            }
+            for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
+                tracing::warn!(object = %problem.object, reason = problem.reason(), %problem,
+                    "an object is not in force");
+            }
+            (self.configuration, self.problems) = (configuration, problems);
+        }
+        if !Arc::ptr_eq(&self.seen.namespaces, &snapshot.namespaces) {
+            let labels = snapshot.namespaces.iter();
+            self.namespaces =
+                labels.map(|(name, labels)| (name.clone(), (**labels).clone())).collect();
+        }
+        self.seen = Snapshot { services: Arc::default(), ..snapshot.clone() };
+    }
+
+    /// Whether an object exists whose present version is not in force.
+    pub fn is_stale(&self) -> bool {
+        !self.problems.is_empty()
+    }
+
+    /// Whether any configuration is in force.
+    pub fn has_configuration(&self) -> bool {
+        !self.configuration.pools().is_empty()
+    }
+
+    /// Forgets what was told: another replica may lead, and tell other things, before this one does again.
+    pub fn forget(&mut self) {
+        self.told.clear();
+    }
+
+    /// Decides the whole world. [`Planner::observe`] has seen `snapshot` before.
+    pub fn plan(&mut self, snapshot: &Snapshot, outbox: &mut Outbox, now: Instant) -> Decision {
+        let mut decision = Decision {
+            notes: outbox.reconcile(|subject| shown(snapshot, subject)),
+            ..Decision::default()
+        };
+        let ours: Vec<&Ours> = snapshot
+            .services
+            .values()
+            .filter_map(|asked| match asked.as_ref() {
+                Asked::Ours(ours) => Some(ours.as_ref()),
+                Asked::NotOurs(_) => None,
+            })
+            .collect();
+        let demands: Vec<&Demand> = ours.iter().map(|ours| &ours.demand).collect();
+        let unechoed = outbox.unechoed();
+        let known = self.configuration.knows_every_pool();
+        let world = World {
+            pools: &self.pools,
+            stray: if known { Stray::Clear } else { Stray::Keep },
+            namespaces: &self.namespaces,
+            demands: &demands,
+            unechoed: &unechoed,
+        };
+        let plan = allocation::plan(&world);
+        decision.figures = self.figures(&plan);
+        let mut told = HashMap::new();
+        for (ours, verdict) in ours.iter().zip(&plan.verdicts) {
+            let subject = Subject::Service(ours.demand.id.clone());
+            if outbox.is_open(&subject, now) {
+                decision.letters.extend(letter(subject, ours, verdict));
+            }
+            if let Some(why) = &verdict.lacks {
+                self.lacking(&mut told, &mut decision.notes, ours, why, verdict);
+            }
+        }
+        self.told = told;
+        decision.letters.extend(unmark(snapshot, outbox, now));
+        decision.letters.extend(self.judge(snapshot, outbox, now));
+        decision
+    }
+
+    /// Tells what a Service lacks, unless it was told so before.
+    fn lacking(
+        &self,
+        told: &mut HashMap<ServiceId, Why>,
+        notes: &mut Vec<Note>,
+        ours: &Ours,
+        why: &Why,
+        verdict: &Verdict,
+    ) {
+        let id = &ours.demand.id;
+        let known = match (self.told.get(id), why) {
+            // What each of many pools said changes with every other Service's fortune.
+            (Some(Why::NoneAvailable { .. }), Why::NoneAvailable { .. }) => true,
+            (known, why) => known == Some(why),
+        };
+        if !known {
+            let about = tell::about_service(id, &ours.version);
+            let note = tell::lacking(&about, id, why, verdict.grant().is_some());
+            if let Some(note) = note {
+                tracing::info!(service = %id, reason = why.reason(), %why, "a Service lacks something");
+                notes.push(note);
+            }
+        }
+        told.insert(id.clone(), why.clone());
+    }
+
+    fn figures(&self, plan: &allocation::Plan) -> Figures {
+        let mut services: HashMap<&PoolName, u64> = HashMap::new();
+        let mut figures = Figures::default();
+        for verdict in &plan.verdicts {
+            if let Some(grant) = verdict.grant() {
+                *services.entry(&grant.pool).or_default() += 1;
+            }
+            if let Some(why) = &verdict.lacks {
+                *figures.lacking.entry(why.reason()).or_default() += 1;
+            }
+            figures.untouched += u64::from(verdict.outcome == Outcome::Untouched);
+        }
+        figures.pools = self
+            .pools
+            .iter()
+            .zip(&plan.usage)
+            .map(|(pool, usage)| PoolFigures {
+                pool: pool.name.clone(),
+                capacity: [capacity(pool, Family::V4), capacity(pool, Family::V6)],
+                in_use: [usage.v4, usage.v6],
+                services: services.get(&pool.name).copied().unwrap_or_default(),
+            })
+            .collect();
+        figures
+    }
+
+    /// The condition of each object of configuration that does not say yet what this planner thinks of it.
+    fn judge(&self, snapshot: &Snapshot, outbox: &Outbox, now: Instant) -> Vec<Letter> {
+        let problems: HashMap<&Object, &Problem> =
+            self.problems.iter().map(|problem| (&problem.object, problem)).collect();
+        let pools = snapshot
+            .pools
+            .iter()
+            .map(|(name, object)| (Object::Pool(name.clone()), Judged::of(object)));
+        let advertisements = snapshot
+            .advertisements
+            .iter()
+            .map(|(name, object)| (Object::Advertisement(name.clone()), Judged::of(object)));
+        let judged = pools.chain(advertisements).filter_map(|(object, judged)| {
+            let problem = problems.get(&object).copied();
+            let subject = Subject::Configuration(object.clone());
+            if !outbox.is_open(&subject, now) {
+                return None;
+            }
+            let accepted =
+                crd::accepted(judged.accepted, judged.generation, problem, Timestamp::now())?;
+            let about = tell::about_configuration(&object, &self.namespace, judged.version);
+            // A new generation with the old fault is worth a condition, not another Event.
+            let news = judged
+                .accepted
+                .iter()
+                .all(|old| (&old.status, &old.message) != (&accepted.status, &accepted.message));
+            let note = problem.filter(|_| news).map(|problem| tell::not_in_force(&about, problem));
+            Some(Letter {
+                subject,
+                version: judged.version.clone(),
+                content: Content::Accepted(accepted),
+                notes: note.into_iter().collect(),
+            })
+        });
+        judged.collect()
+    }
+}
+
+/// What a judgement depends on, whatever the kind.
+struct Judged<'a> {
+    version: &'a Version,
+    generation: Option<i64>,
+    accepted: &'a [k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition],
+}
+
+impl<'a> Judged<'a> {
+    fn of<T>(object: &'a Configured<T>) -> Self {
+        let Configured { version, generation, accepted, .. } = object;
+        Self { version, generation: *generation, accepted }
+    }
+}
+
+fn offers<K: Ord + Clone, T>(
+    objects: &BTreeMap<K, Arc<Configured<T>>>,
+) -> BTreeMap<K, herald_core::config::Offer<T>>
+where
+    herald_core::config::Offer<T>: Clone,
+{
+    objects.iter().map(|(name, object)| (name.clone(), object.offer.clone())).collect()
+}
+
+fn shown<'a>(snapshot: &'a Snapshot, subject: &Subject) -> Option<Shown<'a>> {
+    let (version, addresses): (_, &[_]) = match subject {
+        Subject::Service(id) => match snapshot.services.get(id)?.as_ref() {
+            Asked::Ours(ours) => (&ours.version, &ours.demand.held),
+            Asked::NotOurs(NotOurs::Former(version)) => (version, &[]),
+            Asked::NotOurs(NotOurs::OtherClass | NotOurs::OtherType) => return None,
+        },
+        Subject::Configuration(Object::Pool(name)) => (&snapshot.pools.get(name)?.version, &[]),
+        Subject::Configuration(Object::Advertisement(name)) => {
+            (&snapshot.advertisements.get(name)?.version, &[])
+        }
+    };
+    Some(Shown { version, addresses })
+}
+
+/// What has to be written to a Service, if anything.
+fn letter(subject: Subject, ours: &Ours, verdict: &Verdict) -> Option<Letter> {
+    let demand = &ours.demand;
+    let (addresses, pool) = match &verdict.outcome {
+        Outcome::Untouched => return None,
+        Outcome::Granted(grant) => (grant.addresses.clone(), Some(grant.pool.clone())),
+        Outcome::Nothing => (Vec::new(), None),
+    };
+    if ours.plain && demand.held == addresses && demand.recorded_pool == pool {
+        return None;
+    }
+    let about: ObjectReference = tell::about_service(&demand.id, &ours.version);
+    let mut notes = Vec::new();
+    notes.extend(verdict.lost.as_ref().map(|why| tell::cleared(&about, &demand.id, why)));
+    notes.extend(tell::allocated(&about, &demand.held, &addresses));
+    notes.extend(ours.deprecated.iter().map(|key| tell::deprecated(&about, key)));
+    let content = Content::Addresses { addresses, pool };
+    Some(Letter { subject, version: ours.version.clone(), content, notes })
+}
+
+/// Services that were LoadBalancers of ours, or of a controller before us, and still say so.
+fn unmark(snapshot: &Snapshot, outbox: &Outbox, now: Instant) -> Vec<Letter> {
+    let former = snapshot.services.iter().filter_map(|(id, asked)| match asked.as_ref() {
+        Asked::NotOurs(NotOurs::Former(version)) => Some((id, version)),
+        _ => None,
+    });
+    let letters = former.map(|(id, version)| Letter {
+        subject: Subject::Service(id.clone()),
+        version: version.clone(),
+        content: Content::Unmark,
+        notes: Vec::new(),
+    });
+    letters.filter(|letter| outbox.is_open(&letter.subject, now)).collect()
+}
+

@@ -1,0 +1,196 @@
+//! Kubernetes watches → one snapshot, parsed once per version of each object.
+
+use std::convert::Infallible;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, FutureExt as _};
+use herald_api::crd::{self, IPAddressPool, L2Advertisement};
+use herald_api::parse::demand::{Asked, Version, asked};
+use herald_api::parse::{advertisement, pool};
+use herald_cluster::cache::{self, Cache, Dirty};
+use herald_cluster::client::Door;
+use herald_cluster::feed::{Feed, Settings};
+use herald_core::config::{Advertisement, Offer, Pool};
+use herald_core::label::Labels;
+use herald_core::name::{AdvertisementName, PoolName, ServiceId};
+use herald_telemetry::health::Health;
+use herald_telemetry::metrics::Counter;
+use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{Api, ResourceExt as _};
+use serde::de::DeserializeOwned;
+
+/// An object of configuration, in one version.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Configured<T> {
+    /// What it says.
+    pub offer: Offer<T>,
+    /// Which version says so.
+    pub version: Version,
+    /// Its `metadata.generation`, which counts the versions of its spec.
+    pub generation: Option<i64>,
+    /// Its condition `Accepted`, if its status has one.
+    pub accepted: Vec<Condition>,
+}
+
+/// All that a plan depends on, at one moment.
+#[derive(Clone, Default)]
+pub struct Snapshot {
+    /// Every Service of the cluster.
+    pub services: cache::Snapshot<ServiceId, Asked>,
+    /// The IPAddressPools of our namespace.
+    pub pools: cache::Snapshot<PoolName, Configured<Pool>>,
+    /// Its L2Advertisements.
+    pub advertisements: cache::Snapshot<AdvertisementName, Configured<Advertisement>>,
+    /// Every namespace's labels.
+    pub namespaces: cache::Snapshot<Arc<str>, Labels>,
+}
+
+/// The caches.
+#[derive(Clone)]
+pub struct Watch {
+    services: Cache<ServiceId, Asked>,
+    pools: Cache<PoolName, Configured<Pool>>,
+    advertisements: Cache<AdvertisementName, Configured<Advertisement>>,
+    namespaces: Cache<Arc<str>, Labels>,
+}
+
+/// A cache's task; the caller spawns it.
+pub type Task = BoxFuture<'static, Infallible>;
+
+impl Watch {
+    /// Caches of what `door` leads to: Services as a controller of that class sees them, and the configuration in
+    /// `namespace`. `updates` counts the objects that were read.
+    pub fn new(
+        door: &Door,
+        namespace: &str,
+        class: Option<String>,
+        dirty: &Dirty,
+        updates: &Counter,
+    ) -> (Self, Vec<Task>) {
+        let own = |door: &Door| (door.clone(), namespace.to_owned());
+        let follow = Follow { dirty, updates };
+        let (services, service_task) = follow.all(
+            "Service",
+            Feed::new(door.clone(), Api::<Service>::all, Settings::default()),
+            |service| ServiceId::new(service.namespace().unwrap_or_default(), service.name_any()),
+            move |service| asked(&service, class.as_deref()),
+        );
+        let (namespaces, namespace_task) = follow.all(
+            "Namespace",
+            Feed::new(door.clone(), Api::<Namespace>::all, Settings::default()),
+            |namespace| namespace.name_any().into(),
+            |namespace| namespace.labels().clone(),
+        );
+        let (pools, pool_task) = follow.all(
+            "IPAddressPool",
+            feed_of(own(door)),
+            |object: &IPAddressPool| object.name_any().into(),
+            |object: IPAddressPool| {
+                let status = object.status.as_ref();
+                let conditions = status.map_or(&[][..], |status| &status.conditions);
+                configured(&object, pool::offer(&object).1, conditions)
+            },
+        );
+        let (advertisements, advertisement_task) = follow.all(
+            "L2Advertisement",
+            feed_of(own(door)),
+            |object: &L2Advertisement| object.name_any().into(),
+            |object: L2Advertisement| {
+                let status = object.status.as_ref();
+                let conditions = status.map_or(&[][..], |status| &status.conditions);
+                configured(&object, advertisement::offer(&object).1, conditions)
+            },
+        );
+        let tasks = vec![service_task, namespace_task, pool_task, advertisement_task];
+        (Self { services, pools, advertisements, namespaces }, tasks)
+    }
+
+    /// Whether every first list is there: before that, what is absent means nothing.
+    pub fn is_synced(&self) -> bool {
+        self.services.is_synced()
+            && self.pools.is_synced()
+            && self.advertisements.is_synced()
+            && self.namespaces.is_synced()
+    }
+
+    /// Not ready until every first list is there.
+    pub fn report_to(&self, health: &Health) {
+        let Self { services, pools, advertisements, namespaces } = self.clone();
+        health.ready_when(services.kind(), move || services.readiness());
+        health.ready_when(pools.kind(), move || pools.readiness());
+        health.ready_when(advertisements.kind(), move || advertisements.readiness());
+        health.ready_when(namespaces.kind(), move || namespaces.readiness());
+    }
+
+    /// What there is now.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            services: self.services.snapshot(),
+            pools: self.pools.snapshot(),
+            advertisements: self.advertisements.snapshot(),
+            namespaces: self.namespaces.snapshot(),
+        }
+    }
+}
+
+fn feed_of<O>((door, namespace): (Door, String)) -> Feed<O>
+where
+    O: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + DeserializeOwned
+        + Debug
+        + Send
+        + 'static,
+{
+    Feed::new(door, move |client| Api::namespaced(client, &namespace), Settings::default())
+}
+
+/// What all caches share.
+struct Follow<'a> {
+    dirty: &'a Dirty,
+    updates: &'a Counter,
+}
+
+impl Follow<'_> {
+    fn all<O, K, V>(
+        &self,
+        kind: &'static str,
+        feed: Feed<O>,
+        key: impl Fn(&O) -> K + Send + 'static,
+        parse: impl Fn(O) -> V + Send + 'static,
+    ) -> (Cache<K, V>, Task)
+    where
+        O: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+        K: Ord + Clone + Send + Sync + 'static,
+        V: PartialEq + Send + Sync + 'static,
+    {
+        let updates = self.updates.clone();
+        let counted = move |object| {
+            updates.inc();
+            parse(object)
+        };
+        let (cache, task) = cache::follow(kind, feed, key, counted, self.dirty.clone());
+        (cache, task.boxed())
+    }
+}
+
+/// An object of configuration, from what it offers and the conditions of its status.
+pub fn configured<T>(
+    object: &impl kube::Resource,
+    offer: Offer<T>,
+    conditions: &[Condition],
+) -> Configured<T> {
+    let metadata = object.meta();
+    let accepted = conditions.iter().filter(|condition| condition.type_ == crd::ACCEPTED);
+    Configured {
+        offer,
+        version: Version {
+            uid: metadata.uid.as_deref().unwrap_or_default().into(),
+            resource_version: object.resource_version().unwrap_or_default().into(),
+        },
+        generation: metadata.generation,
+        accepted: accepted.cloned().collect(),
+    }
+}
