@@ -19,8 +19,8 @@ const PROTOCOLS: [Protocol; 2] = [Protocol::Arp, Protocol::Ndp];
 /// A node without any address, and a neighbour in the prefixes of the addresses.
 fn pair_with_prefixes() -> (Host, Host) {
     let (node, neighbour) = pair();
-    neighbour.ip(&format!("address add 192.0.2.1/24 dev {LAN}"));
-    neighbour.ip(&format!("address add 2001:db8::1/64 dev {LAN} nodad"));
+    neighbour.assign("192.0.2.1/24");
+    neighbour.assign("2001:db8::1/64");
     (node, neighbour)
 }
 
@@ -83,8 +83,8 @@ fn an_announcement_moves_what_a_neighbour_already_knew() {
 #[test]
 fn the_first_announcement_teaches_the_gateway_which_ignores_gratuitous_ones() {
     let (node, neighbour) = pair_with_prefixes();
-    node.ip(&format!("address add 192.0.2.10/24 dev {LAN}"));
-    node.ip(&format!("address add 2001:db8::10/64 dev {LAN} nodad"));
+    node.assign("192.0.2.10/24");
+    node.assign("2001:db8::10/64");
     node.ip(&format!("route add default via 192.0.2.1 dev {LAN}"));
     node.ip(&format!("-6 route add default via 2001:db8::1 dev {LAN}"));
     let speaker = Speaker::start(&node);

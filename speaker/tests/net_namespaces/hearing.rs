@@ -51,10 +51,10 @@ fn every_way_of_announcing_an_address_is_heard_and_our_own_mac_is_not() {
 #[test]
 fn who_answers_our_question_is_heard() {
     let (node, neighbour) = pair();
-    neighbour.ip(&format!("address add {VIP4}/24 dev {LAN}"));
-    neighbour.ip(&format!("address add {VIP6}/64 dev {LAN} nodad"));
-    node.ip(&format!("address add fe80::a/64 dev {LAN} nodad"));
-    neighbour.ip(&format!("address add fe80::b/64 dev {LAN} nodad"));
+    neighbour.assign(&format!("{VIP4}/24"));
+    neighbour.assign(&format!("{VIP6}/64"));
+    node.assign("fe80::a/64");
+    neighbour.assign("fe80::b/64");
     let mut speaker = Speaker::start(&node);
     speaker.listen_for(&node, &[VIP4, VIP6]);
     for vip in [VIP4, VIP6] {

@@ -71,11 +71,6 @@ impl Host {
         self.run(async move { work() })
     }
 
-    /// Starts `task` on the host's thread.
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.runtime.spawn(task);
-    }
-
     /// Runs `ip` with `arguments` there and returns what it prints.
     pub(crate) fn ip(&self, arguments: &str) -> String {
         let arguments: Vec<_> = arguments.split_whitespace().map(str::to_owned).collect();
@@ -86,6 +81,16 @@ impl Host {
             assert!(output.status.success(), "ip {}: {error}", arguments.join(" "));
             String::from_utf8_lossy(&output.stdout).into_owned()
         })
+    }
+
+    /// Gives [`LAN`] an address, and waits until it can be used: the kernel takes its time also without looking for
+    /// duplicates, and meanwhile hears no question for it.
+    pub(crate) fn assign(&self, address: &str) {
+        let nodad = if address.contains(':') { "nodad" } else { "" };
+        self.ip(&format!("address add {address} dev {LAN} {nodad}"));
+        eventually(&format!("{address} can be used"), || {
+            self.ip(&format!("address show dev {LAN} tentative")).is_empty().then_some(())
+        });
     }
 
     /// Sets a kernel parameter there.

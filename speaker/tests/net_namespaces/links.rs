@@ -37,10 +37,10 @@ fn addresses(texts: &[&str]) -> BTreeSet<IpAddr> {
 #[test]
 fn what_is_there_at_the_start_is_known() {
     let (node, _neighbour) = pair();
-    node.ip(&format!("address add 192.0.2.10/24 dev {LAN}"));
-    node.ip(&format!("address add 192.0.2.77/32 dev {LAN}"));
-    node.ip(&format!("address add 2001:db8::10/64 dev {LAN} nodad"));
-    node.ip(&format!("address add fe80::a/64 dev {LAN} nodad"));
+    node.assign("192.0.2.10/24");
+    node.assign("192.0.2.77/32");
+    node.assign("2001:db8::10/64");
+    node.assign("fe80::a/64");
     node.ip(&format!("route add default via 192.0.2.1 dev {LAN}"));
     node.ip(&format!("-6 route add default via fe80::1 dev {LAN}"));
     node.ip(&format!("route add default via 192.0.2.2 dev {LAN} table 100"));
@@ -116,7 +116,7 @@ fn a_bridges_port_is_not_eligible_but_the_bridge_is() {
 fn addresses_and_default_routes_come_and_go() {
     let (node, _neighbour) = pair();
     let links = watch(&node);
-    node.ip(&format!("address add 192.0.2.10/24 dev {LAN}"));
+    node.assign("192.0.2.10/24");
     becomes(&links, LAN, "has a prefix", |lan| lan.prefixes.len() == 1);
     node.ip("route add default via 192.0.2.1");
     becomes(&links, LAN, "has a gateway", |lan| lan.gateways == addresses(&["192.0.2.1"]));
