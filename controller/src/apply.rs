@@ -131,3 +131,5 @@ fn classify(error: &kube::Error) -> Outcome {
     }
 }
 
+#[cfg(test)]
+mod tests;

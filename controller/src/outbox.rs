@@ -222,3 +222,5 @@ fn is_newer(shown: &Version, planned: &Version) -> bool {
     }
 }
 
+#[cfg(test)]
+mod tests;

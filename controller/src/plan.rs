@@ -331,3 +331,5 @@ fn unmark(snapshot: &Snapshot, outbox: &Outbox, now: Instant) -> Vec<Letter> {
     letters.filter(|letter| outbox.is_open(&letter.subject, now)).collect()
 }
 
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,63 @@
+use herald_api::parse::demand::Version;
+use herald_core::name::ServiceId;
+use kube::core::Status;
+
+use super::*;
+
+fn letter(content: Content) -> Letter {
+    Letter {
+        subject: Subject::Service(ServiceId::new("shop", "web")),
+        version: Version { uid: "u".into(), resource_version: "9".into() },
+        content,
+        notes: Vec::new(),
+    }
+}
+
+#[test]
+fn one_patch_carries_the_status_the_annotation_and_the_version_it_was_planned_on() {
+    let addresses = vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+    let granted = letter(Content::Addresses { addresses, pool: Some("gold".into()) });
+    let expected = json!({
+        "metadata": {
+            "resourceVersion": "9", "uid": "u",
+            "annotations": {
+                "metallb.io/ip-allocated-from-pool": "gold",
+                "metallb.universe.tf/ip-allocated-from-pool": null,
+            },
+        },
+        "status": { "loadBalancer": { "ingress": [{ "ip": "10.0.0.1" }, { "ip": "fd00::1" }] } },
+    });
+    assert_eq!(service_patch(&granted), expected);
+}
+
+#[test]
+fn clearing_takes_the_list_and_the_annotation_and_unmarking_leaves_the_status_alone() {
+    let cleared = letter(Content::Addresses { addresses: Vec::new(), pool: None });
+    let patch = service_patch(&cleared);
+    assert_eq!(patch["status"], json!({ "loadBalancer": { "ingress": null } }));
+    let unmark = service_patch(&letter(Content::Unmark));
+    assert_eq!(unmark.get("status"), None);
+    for patch in [patch, unmark] {
+        let annotations = patch["metadata"]["annotations"].as_object().unwrap();
+        assert_eq!(annotations.len(), 2);
+        assert!(annotations.values().all(Value::is_null));
+    }
+}
+
+#[test]
+fn only_an_answer_that_rules_storage_out_counts_as_one() {
+    let cases = [
+        (404, Outcome::Overtaken),
+        (409, Outcome::Overtaken),
+        (403, Outcome::Refused),
+        (422, Outcome::Refused),
+        (408, Outcome::Unclear),
+        (429, Outcome::Unclear),
+        (500, Outcome::Unclear),
+        (504, Outcome::Unclear),
+    ];
+    for (code, expected) in cases {
+        let error = kube::Error::Api(Box::new(Status { code, ..Status::default() }));
+        assert_eq!(classify(&error), expected, "{code}");
+    }
+}

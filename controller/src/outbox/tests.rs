@@ -1,0 +1,132 @@
+use herald_cluster::events::Severity;
+use k8s_openapi::api::core::v1::ObjectReference;
+
+use super::*;
+
+fn version(resource_version: &str) -> Version {
+    Version { uid: "u".into(), resource_version: resource_version.into() }
+}
+
+fn addresses(text: &str) -> Vec<IpAddr> {
+    text.split_terminator(',').map(|address| address.parse().unwrap()).collect()
+}
+
+fn id() -> ServiceId {
+    ServiceId::new("shop", "web")
+}
+
+fn subject() -> Subject {
+    Subject::Service(id())
+}
+
+fn letter(resource_version: &str, list: &str) -> Letter {
+    let note = Note {
+        about: ObjectReference::default(),
+        severity: Severity::Normal,
+        reason: "IPAllocated",
+        message: list.to_owned(),
+    };
+    Letter {
+        subject: subject(),
+        version: version(resource_version),
+        content: Content::Addresses { addresses: addresses(list), pool: Some("p".into()) },
+        notes: vec![note],
+    }
+}
+
+/// What the outbox tells when the watch shows that version with these addresses.
+fn show(outbox: &mut Outbox, resource_version: &str, list: &str) -> usize {
+    let (version, addresses) = (version(resource_version), addresses(list));
+    outbox.reconcile(|_| Some(Shown { version: &version, addresses: &addresses })).len()
+}
+
+fn claim(outbox: &Outbox) -> Option<(Vec<IpAddr>, bool)> {
+    outbox.unechoed().remove(&id()).map(|claim| (claim.addresses, claim.landed))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_is_claimed_from_the_sending_until_the_watch_shows_a_newer_version() {
+    let mut outbox = Outbox::default();
+    let (now, letter) = (Instant::now(), letter("9", "10.0.0.1"));
+    outbox.send(&letter);
+    assert_eq!(claim(&outbox), Some((addresses("10.0.0.1"), false)));
+    assert!(!outbox.is_open(&subject(), now));
+    assert_eq!(outbox.ended(&letter, Outcome::Landed, now).len(), 1, "told once");
+    // The watch lags, and a list may even go back.
+    assert_eq!(show(&mut outbox, "9", "") + show(&mut outbox, "8", ""), 0);
+    assert_eq!(claim(&outbox), Some((addresses("10.0.0.1"), true)));
+    // "10" is later than "9", though not as text.
+    assert_eq!(show(&mut outbox, "10", "10.0.0.1"), 0, "not told twice");
+    assert_eq!(claim(&outbox), None);
+    assert!(outbox.is_open(&subject(), now));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_without_an_answer_is_sent_again_word_for_word_at_growing_intervals() {
+    let mut outbox = Outbox::default();
+    let letter = letter("9", "10.0.0.1");
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        outbox.send(&letter);
+        let now = Instant::now();
+        outbox.ended(&letter, Outcome::Unclear, now);
+        assert_eq!(claim(&outbox), Some((addresses("10.0.0.1"), false)));
+        assert!(outbox.due(now).is_empty() && !outbox.is_open(&subject(), now));
+        let wake = outbox.wake().unwrap();
+        waits.push((wake - now).as_millis());
+        tokio::time::advance(wake - now).await;
+        assert_eq!(outbox.due(wake), std::slice::from_ref(&letter));
+    }
+    assert_eq!(waits, [250, 500, 1000, 2000, 4000, 8000, 16000, 30000, 30000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_is_made_good_by_what_the_watch_shows() {
+    let mut outbox = Outbox::default();
+    let letter = letter("9", "10.0.0.1");
+    for (shown, told) in [("10.0.0.1", 1), ("10.0.0.7", 0)] {
+        outbox.send(&letter);
+        outbox.ended(&letter, Outcome::Unclear, Instant::now());
+        assert_eq!(show(&mut outbox, "10", shown), told);
+        assert_eq!(claim(&outbox), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_overtaken_write_waits_for_the_version_that_overtook_it() {
+    let mut outbox = Outbox::default();
+    let (letter, now) = (letter("9", "10.0.0.1"), Instant::now());
+    outbox.send(&letter);
+    assert!(outbox.ended(&letter, Outcome::Overtaken, now).is_empty());
+    assert_eq!(outbox.wake(), None);
+    assert!(!outbox.is_open(&subject(), now + LONGEST_WAIT));
+    show(&mut outbox, "10", "");
+    assert!(outbox.is_open(&subject(), now));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_write_claims_nothing_and_another_may_go_later() {
+    let mut outbox = Outbox::default();
+    let (letter, now) = (letter("9", "10.0.0.1"), Instant::now());
+    outbox.send(&letter);
+    outbox.ended(&letter, Outcome::Refused, now);
+    assert_eq!(claim(&outbox), None);
+    assert!(!outbox.is_open(&subject(), now));
+    assert!(outbox.is_open(&subject(), outbox.wake().unwrap()));
+    assert!(outbox.due(now + LONGEST_WAIT).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_gone_or_another_of_its_name_is_forgotten() {
+    let mut outbox = Outbox::default();
+    let letter = letter("9", "10.0.0.1");
+    outbox.send(&letter);
+    outbox.reconcile(|_| None);
+    assert_eq!(claim(&outbox), None);
+    outbox.send(&letter);
+    let other = Version { uid: "v".into(), resource_version: "3".into() };
+    outbox.reconcile(|_| Some(Shown { version: &other, addresses: &[] }));
+    assert_eq!(claim(&outbox), None);
+    // Its carrier comes back late and finds nobody to tell.
+    assert!(outbox.ended(&letter, Outcome::Landed, Instant::now()).is_empty());
+}
