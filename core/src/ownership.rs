@@ -19,6 +19,8 @@
 pub mod announcement;
 pub mod claim;
 pub mod eligibility;
+#[cfg(test)]
+mod fixtures;
 pub mod machine;
 pub mod order;
 pub mod peers;

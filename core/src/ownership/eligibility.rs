@@ -13,7 +13,7 @@
 //! Steps 2 and 3 are done once for each set of advertisements and shared, so that the cost grows with Services plus
 //! nodes, not with their product.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -79,7 +79,7 @@ struct Planner<'w> {
     by_pool: Vec<Vec<usize>>,
     fit: Vec<&'w Node>,
     /// Candidates by the set of advertisements that apply.
-    shared: HashMap<Vec<usize>, Arc<Candidates>>,
+    shared: BTreeMap<Vec<usize>, Arc<Candidates>>,
     nobody: Arc<Candidates>,
 }
 
@@ -109,15 +109,16 @@ impl<'w> Planner<'w> {
             .map(AsRef::as_ref)
             .filter(|node| unfit_at_all(node, world.ignore_exclude_label).is_none())
             .collect();
-        let (shared, nobody) = (HashMap::new(), Arc::default());
+        let (shared, nobody) = (BTreeMap::new(), Arc::default());
         Self { world, me, ranges, by_pool, fit, shared, nobody }
     }
 
     fn vips(&mut self) -> BTreeMap<IpAddr, Vip> {
         let mut holders: BTreeMap<IpAddr, Vec<&'w Service>> = BTreeMap::new();
         for service in &self.world.services {
-            for address in &service.addresses {
-                holders.entry(*address).or_default().push(service);
+            let addresses: BTreeSet<IpAddr> = service.addresses.iter().copied().collect();
+            for address in addresses {
+                holders.entry(address).or_default().push(service);
             }
         }
         holders
@@ -162,7 +163,7 @@ impl<'w> Planner<'w> {
             common.nodes.retain(|node, candidacy| {
                 let Some(other) = verdict.candidates.nodes.get(node) else { return false };
                 candidacy.interfaces = candidacy.interfaces.intersection(&other.interfaces);
-                true
+                candidacy.interfaces != Interfaces::Only(BTreeSet::new())
             });
         }
         if common.nodes.is_empty() {
@@ -257,8 +258,7 @@ impl<'w> Planner<'w> {
     }
 
     fn endpoints(&self, service: &Service) -> &'w Endpoints {
-        const NONE: &Endpoints =
-            &Endpoints { any: false, nodes: std::collections::BTreeSet::new() };
+        const NONE: &Endpoints = &Endpoints { any: false, nodes: BTreeSet::new() };
         self.world.endpoints.get(&service.id).unwrap_or(NONE)
     }
 }
@@ -291,3 +291,6 @@ fn candidacy<'a>(
     }
     found
 }
+
+#[cfg(test)]
+mod tests;
