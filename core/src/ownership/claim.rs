@@ -49,7 +49,10 @@ pub enum State {
     /// The claim was mine when the API was last heard: I answer (R8).
     Holding,
     /// The claim may still be mine, but another speaker was heard to announce the address: I do not answer.
-    Yielded,
+    Yielded {
+        /// When it was heard.
+        since: Moment,
+    },
 }
 
 impl State {
@@ -67,7 +70,7 @@ impl State {
             Self::Owner { .. } => "Owner",
             Self::HandingOver { .. } => "HandingOver",
             Self::Holding => "Holding",
-            Self::Yielded => "Yielded",
+            Self::Yielded { .. } => "Yielded",
         }
     }
 }
@@ -91,6 +94,13 @@ pub struct Facts {
     pub writable: bool,
     /// One delay of R4.
     pub delay: Span,
+}
+
+impl Facts {
+    /// Whether this speaker may answer for the address and is not about to go.
+    pub fn stays(&self) -> bool {
+        self.fit && self.leaving == Leaving::No
+    }
 }
 
 /// Why the whole speaker hands over.
@@ -185,8 +195,8 @@ pub fn step(state: &State, facts: &Facts, now: Moment) -> Step {
         }
         Standing::Mine { marked_for, successor, better } => {
             if !facts.sure {
-                unsure(state)
-            } else if facts.fit && facts.leaving == Leaving::No {
+                unsure(state, facts)
+            } else if facts.stays() {
                 own(state, facts, marked_for.as_ref(), better.as_ref(), now)
             } else {
                 leave(state, facts, marked_for.as_ref(), successor.as_ref(), now)
@@ -206,12 +216,14 @@ pub fn step(state: &State, facts: &Facts, now: Moment) -> Step {
 }
 
 /// R8: the claim is mine by a view that may be old.
-fn unsure(state: &State) -> Step {
+fn unsure(state: &State, facts: &Facts) -> Step {
     Step::to(match state {
-        State::Yielded => State::Yielded,
         // Handing over has a right of its own, and ends with the session at the latest.
-        State::HandingOver { since, taken } => State::HandingOver { since: *since, taken: *taken },
-        _ => State::Holding,
+        State::HandingOver { since, .. } => State::HandingOver { since: *since, taken: None },
+        State::Yielded { .. } => state.clone(),
+        State::Owner { .. } | State::Holding => State::Holding,
+        State::Idle | State::Waiting { .. } | State::Taking if facts.stays() => State::Holding,
+        State::Idle | State::Waiting { .. } | State::Taking => State::Idle,
     })
 }
 
@@ -224,20 +236,21 @@ fn own(
     now: Moment,
 ) -> Step {
     match (state, better) {
+        // The voice may be my successor's, whose claim the view does not show yet.
+        (State::Yielded { since }, _) if now < *since + OVERLAP => {
+            Step::to(state.clone()).at(*since + OVERLAP)
+        }
         (State::HandingOver { since, .. }, Some(node)) if now < *since + HAND_OVER => {
             let state = State::HandingOver { since: *since, taken: None };
             let step = Step::to(state).at(*since + HAND_OVER);
-            match marked_for == Some(node) {
-                true => step,
-                false => step.writing(Write::Mark(node.clone()), facts),
-            }
+            marking(step, node, marked_for, facts)
         }
         (State::Owner { better_since: Some(since) }, Some(node)) if now >= *since + SETTLING => {
             if !facts.writable {
                 return Step::to(state.clone());
             }
             let state = State::HandingOver { since: now, taken: None };
-            Step::to(state).at(now + HAND_OVER).writing(Write::Mark(node.clone()), facts)
+            marking(Step::to(state).at(now + HAND_OVER), node, marked_for, facts)
         }
         (_, Some(_)) => {
             let since = match state {
@@ -258,6 +271,13 @@ fn unmarked(state: State, marked_for: Option<&NodeName>, facts: &Facts) -> Step 
     }
 }
 
+fn marking(step: Step, node: &NodeName, marked_for: Option<&NodeName>, facts: &Facts) -> Step {
+    match marked_for == Some(node) {
+        true => step,
+        false => step.writing(Write::Mark(node.clone()), facts),
+    }
+}
+
 /// R5: the owner must go.
 fn leave(
     state: &State,
@@ -266,12 +286,21 @@ fn leave(
     successor: Option<&NodeName>,
     now: Moment,
 ) -> Step {
-    if *state == State::Yielded {
-        return Step::to(State::Yielded);
-    }
     let since = match state {
         State::HandingOver { since, .. } => *since,
-        _ => now,
+        State::Owner { .. } | State::Holding => now,
+        State::Yielded { since } if now < *since + OVERLAP => {
+            return Step::to(state.clone()).at(*since + OVERLAP);
+        }
+        // Who is silent has nothing to hand over, and must not begin to answer now.
+        State::Idle | State::Waiting { .. } | State::Taking | State::Yielded { .. } => {
+            return match facts.leaving {
+                Leaving::Stopping => Step::to(State::Idle),
+                Leaving::No | Leaving::Drained => {
+                    Step::to(State::Idle).writing(Write::Delete, facts)
+                }
+            };
+        }
     };
     let handing_over = State::HandingOver { since, taken: None };
     match (facts.leaving, successor) {
@@ -282,10 +311,7 @@ fn leave(
         }
         (Leaving::No, Some(node)) => {
             let step = Step::to(handing_over).at(since + HAND_OVER);
-            match marked_for == Some(node) {
-                true => step,
-                false => step.writing(Write::Mark(node.clone()), facts),
-            }
+            marking(step, node, marked_for, facts)
         }
         (Leaving::No | Leaving::Drained, None) => {
             Step::to(State::Idle).writing(Write::Delete, facts)
@@ -310,7 +336,7 @@ fn taken_or_idle(state: &State, now: Moment) -> Step {
 
 /// R4: those that come before me have a delay each. The same turns serve to delete a claim that nobody wants.
 fn take_turn(state: &State, facts: &Facts, place: u64, now: Moment) -> Step {
-    let may_act = facts.sure && (!facts.wanted || (facts.fit && facts.leaving == Leaving::No));
+    let may_act = facts.sure && (!facts.wanted || facts.stays());
     if !may_act {
         return Step::to(State::Idle);
     }
@@ -335,14 +361,17 @@ fn take_turn(state: &State, facts: &Facts, place: u64, now: Moment) -> Step {
 }
 
 /// Another speaker was heard to announce the address, or to answer for it.
-pub fn hear_rival(state: &State) -> State {
+pub fn hear_rival(state: &State, now: Moment) -> State {
     match state {
         State::HandingOver { taken: Some(_), .. } => State::Idle,
-        State::HandingOver { taken: None, .. } | State::Holding => State::Yielded,
+        State::HandingOver { taken: None, .. } | State::Holding => State::Yielded { since: now },
         State::Idle
         | State::Waiting { .. }
         | State::Taking
         | State::Owner { .. }
-        | State::Yielded => state.clone(),
+        | State::Yielded { .. } => state.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

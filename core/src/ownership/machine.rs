@@ -11,22 +11,23 @@ use super::announcement::Announcements;
 use super::claim::{self, HAND_OVER, Leaving, State};
 use super::peers::Peers;
 use super::plan::{Interfaces, Plan};
-use super::record::{Claim, Holder, LeaseEvent, LeaseWrite, Link, Session, WriteOutcome};
+use super::record::{Claim, Holder, LeaseEvent, LeaseWrite, Link, WriteOutcome};
 use super::session::{self, OwnSession, SessionNews, Wishes};
 use super::timers::Timers;
-use super::view::{Change, LeaseKey, View};
+use super::view::{LeaseKey, View};
 use crate::name::NodeName;
 use crate::time::{Moment, Span};
 use crate::wire::Mac;
 use report::Cause;
 
 mod facts;
+mod leases;
 pub mod report;
 
 /// One delay of R4, unless writes are slow.
 const DELAY: Span = Span::millis(250);
-/// Between two consistent lists that this machine asks for.
-const RELIST_INTERVAL: Span = Span::secs(1);
+/// Between two reports of strangers that use one address.
+const STRANGER_INTERVAL: Span = Span::secs(1);
 /// How long closing the session may take before the process leaves without.
 const CLOSING: Span = Span::secs(1);
 
@@ -114,6 +115,8 @@ struct Part {
     announced: bool,
     /// Why the claim was written, to be told when it is mine.
     taking: Option<Cause>,
+    /// When a stranger was last reported.
+    stranger: Option<Moment>,
 }
 
 /// One speaker.
@@ -134,8 +137,13 @@ pub struct Machine {
     left: bool,
     advanced_at: Moment,
     write_time: Span,
+    /// From when on a list is wanted, until one is shown or the reason is gone.
     relist_at: Option<Moment>,
     relisted: Option<Moment>,
+    /// A rival was heard to use an address that this speaker owns: only a list settles that.
+    rivalled: bool,
+    /// Confirmed writes that the watch may not have shown yet, and when each was confirmed.
+    confirmed: BTreeMap<LeaseKey, Moment>,
     dirty: BTreeSet<IpAddr>,
     outputs: VecDeque<Output>,
 }
@@ -161,6 +169,8 @@ impl Machine {
             write_time: Span::ZERO,
             relist_at: None,
             relisted: None,
+            rivalled: false,
+            confirmed: BTreeMap::new(),
             dirty: BTreeSet::new(),
             outputs: VecDeque::new(),
         }
@@ -204,7 +214,7 @@ impl Machine {
             self.peers.next_deadline().filter(|_| self.sure),
             self.session.next_deadline(&self.view, &self.links, period),
             self.session.sure_until(period).filter(|_| self.sure),
-            self.relist_at,
+            self.relist_due(),
             self.drained.filter(|_| self.is_answering()).map(|since| since + HAND_OVER),
             self.stopping.map(|since| since + HAND_OVER),
             self.stopping.map(|since| since + HAND_OVER + CLOSING),
@@ -268,32 +278,6 @@ impl Machine {
         self.dirty.extend(self.parts.keys());
     }
 
-    fn show(&mut self, event: LeaseEvent, now: Moment) {
-        let before = match &event {
-            LeaseEvent::Listed(..) => {
-                Some(self.view.sessions().map(|s| (s.node.clone(), s.clone())).collect())
-            }
-            _ => None,
-        };
-        let before: Option<BTreeMap<NodeName, Session>> = before;
-        match self.view.show(event) {
-            Change::Renewal(node) => self.peers.changed(&node, &self.view, now),
-            Change::Candidates(node) => {
-                self.peers.changed(&node, &self.view, now);
-                self.mark_all();
-            }
-            Change::Claim(address) => {
-                self.dirty.insert(address);
-            }
-            Change::Everything => {
-                self.peers.listed(&before.unwrap_or_default(), &self.view, now);
-                self.mark_all();
-            }
-        }
-        self.session.shown(&self.view);
-        self.relist_at = self.relist_at.filter(|_| self.view.is_blocked());
-    }
-
     fn relink(&mut self, links: Vec<Link>, now: Moment) {
         let returned = links.iter().any(|link| {
             let before = self.links.iter().find(|known| known.name == link.name);
@@ -311,36 +295,6 @@ impl Machine {
         }
     }
 
-    fn settle(&mut self, key: LeaseKey, outcome: &WriteOutcome, took: Span, now: Moment) {
-        match &key {
-            LeaseKey::Session(node) => {
-                self.view.session_register(node).settle(outcome);
-                self.peers.changed(node, &self.view, now);
-                self.mark_all();
-            }
-            LeaseKey::Claim(address) => {
-                self.view.claim_register(*address).settle(outcome);
-                self.dirty.insert(*address);
-            }
-        }
-        let patience = match outcome {
-            WriteOutcome::Stored(_) => {
-                self.write_time = Span((self.write_time.0 * 7 + took.0) / 8);
-                return;
-            }
-            WriteOutcome::Conflict => RELIST_INTERVAL,
-            WriteOutcome::Unknown | WriteOutcome::Refused => Span::ZERO,
-        };
-        if self.view.is_blocked() {
-            self.want_list(now + patience);
-        }
-    }
-
-    fn want_list(&mut self, at: Moment) {
-        let earliest = self.relisted.map_or(at, |last| at.max(last + RELIST_INTERVAL));
-        self.relist_at = Some(self.relist_at.map_or(earliest, |known| known.min(earliest)));
-    }
-
     fn hear(&mut self, address: IpAddr, mac: Mac, now: Moment) {
         if self.links.iter().any(|link| link.mac == mac) {
             return;
@@ -350,16 +304,26 @@ impl Machine {
             return;
         }
         let Some(speaker) = self.view.speaker_with(mac).cloned() else {
-            self.outputs.push_back(Output::Report(Report::Stranger { address, mac }));
+            self.hear_stranger(address, mac, now);
             return;
         };
         if matches!(state, State::Owner { .. }) {
             self.announcements.start(address, now);
+            self.rivalled = true;
             self.want_list(now);
         }
-        let state = claim::hear_rival(&state);
+        let state = claim::hear_rival(&state, now);
         self.enter(address, state, None, Cause::HeardSpeaker(speaker), now);
         self.dirty.insert(address);
+    }
+
+    /// A stranger may send as fast as it likes; people are told at a measured pace.
+    fn hear_stranger(&mut self, address: IpAddr, mac: Mac, now: Moment) {
+        let Some(part) = self.parts.get_mut(&address) else { return };
+        if part.stranger.is_none_or(|last| now >= last + STRANGER_INTERVAL) {
+            part.stranger = Some(now);
+            self.outputs.push_back(Output::Report(Report::Stranger { address, mac }));
+        }
     }
 
     /// Moves everything on until nothing follows any more.
@@ -406,7 +370,7 @@ impl Machine {
     fn drive_session(&mut self, now: Moment) -> bool {
         let Some(plan) = self.plan.clone() else {
             self.left |= self.stopping.is_some();
-            return self.finish_if_left();
+            return self.finish_if_left(now);
         };
         let wishes = Wishes {
             node_uid: plan.node_uid.as_ref().filter(|_| plan.takes_part),
@@ -420,7 +384,6 @@ impl Machine {
         let progressed = write.is_some() || news.is_some();
         if let Some(session) = write {
             self.write_session(session);
-            self.want_list(now + session::SHOWN_WITHIN);
         }
         if let Some(news) = news {
             self.outputs.push_back(Output::Report(Report::Session(news)));
@@ -428,17 +391,15 @@ impl Machine {
         }
         let overdue = self.stopping.is_some_and(|since| now >= since + HAND_OVER + CLOSING);
         self.left = self.session.has_left() || overdue;
-        self.finish_if_left() || progressed
+        self.finish_if_left(now) || progressed
     }
 
-    fn finish_if_left(&mut self) -> bool {
+    fn finish_if_left(&mut self, now: Moment) -> bool {
         if self.left {
-            let answering: Vec<IpAddr> =
-                self.parts.iter().filter(|(_, p)| p.state.answers()).map(|(a, _)| *a).collect();
-            for address in answering {
-                self.outputs.push_back(Output::Silence(address));
+            let parts: Vec<IpAddr> = self.parts.keys().copied().collect();
+            for address in parts {
+                self.enter(address, State::Idle, None, Cause::MustGo(None), now);
             }
-            self.parts.clear();
             self.outputs.push_back(Output::Left);
         }
         self.left
@@ -456,26 +417,6 @@ impl Machine {
             self.write_session(session);
         }
         progressed
-    }
-
-    fn write_session(&mut self, session: Session) {
-        let node = session.node.clone();
-        let base = self.view.session_register(&node).send(Some(session.clone()));
-        let write = LeaseWrite::Session(base, session);
-        self.outputs.push_back(Output::Write(LeaseKey::Session(node), write));
-    }
-
-    fn relist(&mut self, now: Moment) {
-        if self.relist_at.is_none_or(|at| now < at) || self.left {
-            return;
-        }
-        self.relist_at = None;
-        let rivalled = self.relisted.is_none_or(|last| now >= last + RELIST_INTERVAL);
-        if rivalled && (self.view.is_blocked() || self.session.is_unshown(now)) {
-            self.relisted = Some(now);
-            self.outputs.push_back(Output::ListAnew);
-            self.relist_at = Some(now + RELIST_INTERVAL);
-        }
     }
 
     fn step(&mut self, address: IpAddr, now: Moment) {
@@ -542,7 +483,8 @@ impl Machine {
             let on = part.interfaces.clone().unwrap_or(Interfaces::Any);
             self.outputs.push_back(Output::Answer(address, on));
         }
-        if !before && after {
+        let widened = rebound && matches!(part.state, State::Owner { .. });
+        if after && (!before || widened) {
             self.announcements.start(address, now);
         }
         if before && !after {
@@ -561,3 +503,6 @@ impl Machine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

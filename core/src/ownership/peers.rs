@@ -12,7 +12,7 @@ use super::view::View;
 use crate::name::NodeName;
 use crate::time::{Moment, Span};
 
-/// Between one closer's turn and the next one's.
+/// Between one closer's turn and the next one's, and between one speaker's attempts.
 const TURN: Span = Span::millis(250);
 
 /// How long each peer's session has gone unchanged.
@@ -54,7 +54,7 @@ impl Peers {
         }
     }
 
-    /// The view was listed anew: what `versions` says unchanged goes on being counted.
+    /// The view was listed anew: a session that is as it was `before` goes on being counted.
     pub fn listed(&mut self, before: &BTreeMap<NodeName, Session>, view: &View, now: Moment) {
         let known: Vec<NodeName> = self.silence.keys().cloned().collect();
         let listed = view.sessions().map(|session| session.node.clone());
@@ -100,7 +100,11 @@ impl Peers {
             let turn = silence.ends() + TURN.times(self.rank(me, &node, view, now));
             if now < turn {
                 self.timers.set(node, Some(turn));
-            } else if view.is_session_writable(&node) {
+                continue;
+            }
+            // It may fail; the timer goes when the view shows the session closed or changed.
+            self.timers.set(node.clone(), Some(now + TURN));
+            if view.is_session_writable(&node) {
                 let closed = Closed { by: me.clone(), why: ClosedWhy::Expired };
                 return Some(close(session, closed));
             }
@@ -123,3 +127,6 @@ fn turn_hash(closer: &NodeName, closed: &NodeName) -> [u8; 32] {
     use sha2::{Digest, Sha256};
     Sha256::digest(format!("{closer}#{closed}").as_bytes()).into()
 }
+
+#[cfg(test)]
+mod tests;

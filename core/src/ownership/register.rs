@@ -7,6 +7,9 @@
 
 use super::record::{Version, WriteOutcome};
 
+/// So many confirmed writes one upon the other may be older than a list; more are taken for older than any.
+const OVERLAID: usize = 8;
+
 /// The known state of one Lease, and whether a write may be sent on it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Register<T> {
@@ -19,8 +22,11 @@ pub struct Register<T> {
 /// A confirmed write that the watch has yet to show.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Overlay<T> {
-    base: Option<Version>,
+    /// What stood before it, and before each confirmed write under it that has not been shown either.
+    bases: Vec<Option<Version>>,
     stored: Option<(Version, T)>,
+    /// A later write on this version met another one, so that it does not stand any more.
+    refuted: bool,
 }
 
 /// A write without an outcome yet. `value` is `None` for a deletion.
@@ -80,13 +86,28 @@ impl<T> Register<T> {
         }
     }
 
-    /// A consistent list shows this. It may be older than a confirmed write only if it still shows that write's base.
+    /// A consistent list shows this. It may be older than a confirmed write only if it still shows what stood before it,
+    /// and not even then if that write is known to have been overtaken.
     pub fn list(&mut self, entry: Option<(Version, T)>) {
         self.seen = entry;
         self.blocked = false;
-        if self.overlay.as_ref().is_some_and(|o| o.base.as_ref() != self.seen_version()) {
+        let later = |o: &Overlay<T>| {
+            o.refuted || o.bases.iter().all(|base| base.as_ref() != self.seen_version())
+        };
+        if self.overlay.as_ref().is_some_and(later) {
             self.overlay = None;
         }
+    }
+
+    /// The watch has shown something that is later than the confirmed write, and not that write: it was overtaken by
+    /// what the watch shows, or by a deletion.
+    pub fn forget_unshown(&mut self) {
+        self.overlay = None;
+    }
+
+    /// Whether a confirmed write has not been shown yet.
+    pub fn is_unshown(&self) -> bool {
+        self.overlay.is_some()
     }
 
     /// A write of `value` (`None` deletes) leaves now; returns the version it must name.
@@ -105,12 +126,21 @@ impl<T> Register<T> {
             WriteOutcome::Stored(version) => {
                 if unmoved {
                     let stored = version.clone().zip(value);
-                    self.overlay = Some(Overlay { base, stored });
+                    let mut bases = self.overlay.take().map_or_else(Vec::new, |below| below.bases);
+                    if bases.len() == OVERLAID {
+                        bases.remove(0);
+                    }
+                    bases.push(base);
+                    self.overlay = Some(Overlay { bases, stored, refuted: false });
                 }
             }
             // Where the view has moved since, it already shows what the write ran into, or the write itself.
             WriteOutcome::Conflict | WriteOutcome::Unknown | WriteOutcome::Refused => {
                 self.blocked = unmoved;
+                let overtaken = unmoved && *outcome == WriteOutcome::Conflict;
+                if let Some(overlay) = self.overlay.as_mut().filter(|_| overtaken) {
+                    overlay.refuted = true;
+                }
             }
         }
     }

@@ -26,7 +26,9 @@ const PERIODS_PER_DURATION: u64 = 3;
 /// Changes of links are written at most this often.
 const LINKS_INTERVAL: Span = Span::secs(1);
 /// A renewal that the watch has not shown for so long makes the speaker list anew.
-pub const SHOWN_WITHIN: Span = Span::secs(1);
+const SHOWN_WITHIN: Span = Span::secs(1);
+/// So many renewals are remembered until they are shown; of older ones it is no matter any more.
+const UNSHOWN: usize = 16;
 
 /// How often each of `sessions` open sessions is renewed.
 pub fn renew_period(sessions: usize) -> Span {
@@ -132,9 +134,14 @@ impl OwnSession {
         Some(shown + period.and_a_half())
     }
 
-    /// Whether some renewal should have been shown by now.
-    pub fn is_unshown(&self, now: Moment) -> bool {
-        self.unshown.front().is_some_and(|(_, sent)| now >= *sent + SHOWN_WITHIN)
+    /// From when on a list is overdue, because the watch has not shown some renewal.
+    pub fn overdue_at(&self) -> Option<Moment> {
+        self.unshown.front().map(|(_, sent)| *sent + SHOWN_WITHIN)
+    }
+
+    /// When the last renewal that the watch has shown in this life was sent.
+    pub fn shown_at(&self) -> Option<Moment> {
+        self.shown
     }
 
     /// When this machine wants to be driven again.
@@ -195,7 +202,7 @@ impl OwnSession {
             }
             Phase::Opening if writable => {
                 self.die(false);
-                (None, None)
+                self.drive(view, wishes, period, now)
             }
             Phase::Open | Phase::Closing if !mine => {
                 let closed = current.and_then(|session| session.closed.clone());
@@ -229,7 +236,8 @@ impl OwnSession {
             return (None, None);
         }
         let current = view.session(&self.node);
-        if let Some((session, rival)) = current.and_then(|s| Some((s, s.open_for.clone()?))) {
+        let rival = current.and_then(|session| Some((session, session.open_for.clone()?)));
+        if let Some((session, rival)) = rival.filter(|(_, life)| !self.is_former(life)) {
             let seen = self.rival.take();
             let since = match seen {
                 Some((life, renewal, since)) if life == rival && renewal == session.renewal => {
@@ -265,7 +273,8 @@ impl OwnSession {
         let due = age >= period
             || wishes.leaving != current.leaving
             || (wishes.links != current.links && age >= LINKS_INTERVAL);
-        due.then(|| self.record(current.node_uid.clone(), wishes, period, now))
+        let node_uid = wishes.node_uid.unwrap_or(&current.node_uid).clone();
+        due.then(|| self.record(node_uid, wishes, period, now))
     }
 
     /// The next renewal, which leaves now.
@@ -279,6 +288,9 @@ impl OwnSession {
         self.renewal += 1;
         self.last_sent = now;
         self.unshown.push_back((self.renewal, now));
+        if self.unshown.len() > UNSHOWN {
+            self.unshown.pop_front();
+        }
         Session {
             node: self.node.clone(),
             node_uid,
@@ -290,6 +302,11 @@ impl OwnSession {
             leaving: wishes.leaving,
             closed: None,
         }
+    }
+
+    /// Whether `life` is an earlier one of this very process, whose opening landed after it was given up.
+    fn is_former(&self, life: &Incarnation) -> bool {
+        life.0.strip_prefix(&*self.seed).is_some_and(|rest| rest.starts_with('-'))
     }
 
     /// This life is over; a closed one never comes back.
@@ -312,3 +329,6 @@ fn patience(session: &Session) -> Span {
 pub fn close(session: &Session, closed: Closed) -> Session {
     Session { open_for: None, leaving: false, closed: Some(closed), ..session.clone() }
 }
+
+#[cfg(test)]
+mod tests;

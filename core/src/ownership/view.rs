@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::record::{Claim, Holder, Incarnation, LeaseEvent, Session, Version};
+use super::record::{Claim, Holder, Incarnation, LeaseEvent, Session, Version, WriteOutcome};
 use super::register::Register;
 use crate::name::NodeName;
 use crate::wire::Mac;
@@ -50,8 +50,7 @@ impl View {
             LeaseEvent::Session(version, session) => {
                 let node = session.node.clone();
                 let register = self.sessions.entry(node.clone()).or_default();
-                let before = register.current().map(material);
-                let same = before == Some(material(&session));
+                let same = register.current().is_some_and(|known| is_same(known, &session));
                 register.show(Some((version, session)));
                 if same { Change::Renewal(node) } else { Change::Candidates(node) }
             }
@@ -59,7 +58,7 @@ impl View {
                 if let Some(register) = self.sessions.get_mut(&node) {
                     register.show(None);
                 }
-                self.sessions.retain(|_, register| !register.is_empty());
+                tidy(&mut self.sessions, &node);
                 Change::Candidates(node)
             }
             LeaseEvent::Claim(version, claim) => {
@@ -70,10 +69,8 @@ impl View {
             LeaseEvent::ClaimGone(address) => {
                 if let Some(register) = self.claims.get_mut(&address) {
                     register.show(None);
-                    if register.is_empty() {
-                        self.claims.remove(&address);
-                    }
                 }
+                tidy(&mut self.claims, &address);
                 Change::Claim(address)
             }
             LeaseEvent::Listed(sessions, claims) => {
@@ -81,6 +78,56 @@ impl View {
                 list(&mut self.claims, claims, |claim| claim.address);
                 self.complete = true;
                 Change::Everything
+            }
+        }
+    }
+
+    /// Takes in what became of the write on `key`; says what it changed in what stands, if anything.
+    pub fn settle(&mut self, key: &LeaseKey, outcome: &WriteOutcome) -> Option<Change> {
+        self.alter(key, |session| session.settle(outcome), |claim| claim.settle(outcome))
+    }
+
+    /// The watch has shown something later than the confirmed write on `key`: what it has shown of `key` stands.
+    pub fn forget_unshown(&mut self, key: &LeaseKey) -> Option<Change> {
+        self.alter(key, Register::forget_unshown, Register::forget_unshown)
+    }
+
+    /// Whether a confirmed write on `key` has not been shown yet.
+    pub fn is_unshown(&self, key: &LeaseKey) -> bool {
+        match key {
+            LeaseKey::Session(node) => self.sessions.get(node).is_some_and(Register::is_unshown),
+            LeaseKey::Claim(address) => self.claims.get(address).is_some_and(Register::is_unshown),
+        }
+    }
+
+    fn alter(
+        &mut self,
+        key: &LeaseKey,
+        session: impl FnOnce(&mut Register<Session>),
+        claim: impl FnOnce(&mut Register<Claim>),
+    ) -> Option<Change> {
+        match key {
+            LeaseKey::Session(node) => {
+                let register = self.sessions.get_mut(node)?;
+                let before = register.current().cloned();
+                session(register);
+                let after = register.current();
+                let same = match (&before, after) {
+                    (Some(before), Some(after)) => is_same(before, after),
+                    (before, after) => before.is_none() && after.is_none(),
+                };
+                let renewed = before.as_ref() != after;
+                tidy(&mut self.sessions, node);
+                match same {
+                    false => Some(Change::Candidates(node.clone())),
+                    true => renewed.then(|| Change::Renewal(node.clone())),
+                }
+            }
+            LeaseKey::Claim(address) => {
+                claim(self.claims.get_mut(address)?);
+                tidy(&mut self.claims, address);
+                // Even where nothing stands otherwise than before: the claim may be written again.
+                Some(Change::Claim(*address))
             }
         }
     }
@@ -167,9 +214,16 @@ impl View {
     }
 }
 
-/// The part of a session that others decide on.
-fn material(session: &Session) -> (Option<Incarnation>, bool, Vec<super::record::Link>) {
-    (session.open_for.clone(), session.leaving, session.links.clone())
+/// Whether two versions of a session are alike in all that others decide on.
+fn is_same(a: &Session, b: &Session) -> bool {
+    a.open_for == b.open_for && a.leaving == b.leaving && a.links == b.links
+}
+
+/// Forgets the register of `key` if it holds nothing.
+fn tidy<K: Ord, T>(registers: &mut BTreeMap<K, Register<T>>, key: &K) {
+    if registers.get(key).is_some_and(Register::is_empty) {
+        registers.remove(key);
+    }
 }
 
 fn list<K: Ord, T>(
@@ -189,3 +243,6 @@ fn list<K: Ord, T>(
     }
     registers.retain(|_, register| !register.is_empty());
 }
+
+#[cfg(test)]
+mod tests;

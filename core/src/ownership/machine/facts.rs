@@ -1,5 +1,6 @@
 //! What the machine knows of one address, gathered for [`claim::step`].
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use super::report::Cause;
@@ -106,10 +107,11 @@ impl Machine {
     fn better(&self, address: IpAddr, vip: &Vip) -> Option<NodeName> {
         let score = |node: &NodeName| vip.candidates.nodes.get(node).map(|c| c.score);
         let mine = score(&self.me);
+        // Of several with the highest score the first in order, which is the marked one where there is a mark.
         order::order(address, vip, &self.view)
             .into_iter()
             .filter(|node| score(node) > mine)
-            .max_by_key(|node| score(node))
+            .min_by_key(|node| Reverse(score(node)))
             .cloned()
     }
 
@@ -183,7 +185,7 @@ impl Machine {
                 Cause::MustGo(self.vip(address).and_then(|vip| self.unfit(vip)))
             }
             (Standing::Mine { .. }, _) => match state {
-                State::Holding | State::Yielded => Cause::ApiBack,
+                State::Holding | State::Yielded { .. } => Cause::ApiBack,
                 _ => Cause::Fit,
             },
             _ => match claim {

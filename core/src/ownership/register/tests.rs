@@ -89,3 +89,53 @@ fn a_deletion_is_an_overlay_too() {
     register.show(Some((v(3), 'n')));
     assert_eq!(register.current(), Some(&'n'));
 }
+
+#[test]
+fn a_list_from_before_two_confirmed_writes_hides_neither() {
+    let mut register = shown(1, 'a');
+    for (resource, value) in [(2, 'b'), (3, 'c')] {
+        register.send(Some(value));
+        register.settle(&WriteOutcome::Stored(Some(v(resource))));
+    }
+    register.list(Some((v(1), 'a')));
+    assert_eq!(register.current(), Some(&'c'));
+    register.show(Some((v(2), 'b')));
+    assert_eq!(register.current(), Some(&'c'));
+    register.list(Some((v(4), 'd')));
+    assert_eq!(register.current(), Some(&'d'));
+}
+
+#[test]
+fn a_confirmed_write_that_met_a_later_one_gives_way_to_the_next_list() {
+    let mut register = Register::default();
+    register.send(Some('m'));
+    register.settle(&WriteOutcome::Stored(Some(v(5))));
+    register.list(None);
+    assert_eq!(register.current(), Some(&'m'), "the list may be older than the write");
+    register.send(Some('n'));
+    register.settle(&WriteOutcome::Conflict);
+    register.list(None);
+    assert_eq!(register.current(), None, "deleted, unseen between two watches");
+}
+
+#[test]
+fn a_write_whose_outcome_is_unknown_leaves_what_was_confirmed() {
+    let mut register = Register::default();
+    register.send(Some('m'));
+    register.settle(&WriteOutcome::Stored(Some(v(5))));
+    register.send(Some('n'));
+    register.settle(&WriteOutcome::Unknown);
+    register.list(None);
+    assert_eq!(register.current(), Some(&'m'));
+}
+
+#[test]
+fn a_confirmed_write_that_should_have_been_shown_is_forgotten() {
+    let mut register = Register::default();
+    register.send(Some('m'));
+    register.settle(&WriteOutcome::Stored(Some(v(5))));
+    register.list(None);
+    assert!(register.is_unshown());
+    register.forget_unshown();
+    assert_eq!(register.current(), None);
+}

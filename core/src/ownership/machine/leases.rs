@@ -1,0 +1,115 @@
+//! What the watch of all Leases shows, what becomes of writes, and when to list anew.
+
+use std::collections::BTreeMap;
+
+use super::{Machine, Output};
+use crate::name::NodeName;
+use crate::ownership::record::{LeaseEvent, LeaseWrite, Session, WriteOutcome};
+use crate::ownership::view::{Change, LeaseKey};
+use crate::time::{Moment, Span};
+
+/// Between two consistent lists that this machine asks for.
+const RELIST_INTERVAL: Span = Span::secs(1);
+
+impl Machine {
+    pub(super) fn show(&mut self, event: LeaseEvent, now: Moment) {
+        let before = match &event {
+            LeaseEvent::Listed(..) => {
+                Some(self.view.sessions().map(|s| (s.node.clone(), s.clone())).collect())
+            }
+            _ => None,
+        };
+        let before: Option<BTreeMap<NodeName, Session>> = before;
+        self.rivalled &= before.is_none();
+        let change = self.view.show(event);
+        self.follow(change, before, now);
+        let shown_before = self.session.shown_at();
+        self.session.shown(&self.view);
+        if self.session.shown_at() != shown_before {
+            self.forget_overtaken(now);
+        }
+        self.relist_at = self.relist_at.filter(|_| self.rivalled || self.view.is_blocked());
+    }
+
+    fn follow(&mut self, change: Change, before: Option<BTreeMap<NodeName, Session>>, now: Moment) {
+        match change {
+            Change::Renewal(node) => self.peers.changed(&node, &self.view, now),
+            Change::Candidates(node) => {
+                self.peers.changed(&node, &self.view, now);
+                self.mark_all();
+            }
+            Change::Claim(address) => {
+                self.dirty.insert(address);
+            }
+            Change::Everything => {
+                self.peers.listed(&before.unwrap_or_default(), &self.view, now);
+                self.mark_all();
+            }
+        }
+    }
+
+    /// What was confirmed before a renewal left that is now shown has been shown as well, or was overtaken unseen: by a
+    /// deletion between two watches.
+    fn forget_overtaken(&mut self, now: Moment) {
+        let Some(shown) = self.session.shown_at() else { return };
+        let (old, young) =
+            std::mem::take(&mut self.confirmed).into_iter().partition(|(_, at)| *at < shown);
+        self.confirmed = young;
+        let old: BTreeMap<LeaseKey, Moment> = old;
+        for key in old.keys().filter(|key| self.view.is_unshown(key)).cloned().collect::<Vec<_>>() {
+            if let Some(change) = self.view.forget_unshown(&key) {
+                self.follow(change, None, now);
+            }
+        }
+    }
+
+    pub(super) fn settle(
+        &mut self,
+        key: LeaseKey,
+        outcome: &WriteOutcome,
+        took: Span,
+        now: Moment,
+    ) {
+        if let Some(change) = self.view.settle(&key, outcome) {
+            self.follow(change, None, now);
+        }
+        let patience = match outcome {
+            WriteOutcome::Stored(_) => {
+                if self.view.is_unshown(&key) {
+                    self.confirmed.insert(key, now);
+                }
+                self.write_time = Span((self.write_time.0 * 7 + took.0) / 8);
+                return;
+            }
+            WriteOutcome::Conflict => RELIST_INTERVAL,
+            WriteOutcome::Unknown | WriteOutcome::Refused => Span::ZERO,
+        };
+        if self.view.is_blocked() {
+            self.want_list(now + patience);
+        }
+    }
+
+    pub(super) fn want_list(&mut self, at: Moment) {
+        self.relist_at = Some(self.relist_at.map_or(at, |known| known.min(at)));
+    }
+
+    /// When a list is to be asked for: because a write failed, a rival was heard or a renewal is not shown.
+    pub(super) fn relist_due(&self) -> Option<Moment> {
+        let wanted = [self.relist_at, self.session.overdue_at()].into_iter().flatten().min()?;
+        Some(self.relisted.map_or(wanted, |last| wanted.max(last + RELIST_INTERVAL)))
+    }
+
+    pub(super) fn write_session(&mut self, session: Session) {
+        let node = session.node.clone();
+        let base = self.view.session_register(&node).send(Some(session.clone()));
+        let write = LeaseWrite::Session(base, session);
+        self.outputs.push_back(Output::Write(LeaseKey::Session(node), write));
+    }
+
+    pub(super) fn relist(&mut self, now: Moment) {
+        if !self.left && self.relist_due().is_some_and(|at| now >= at) {
+            self.relisted = Some(now);
+            self.outputs.push_back(Output::ListAnew);
+        }
+    }
+}

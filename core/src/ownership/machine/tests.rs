@@ -1,0 +1,425 @@
+use super::*;
+use crate::ownership::fixtures::{address, claim, link, mac, name, plan, session, version};
+use crate::ownership::record::{Claim, Incarnation, Session, Version};
+
+/// A speaker on node `a`, and what it has asked for.
+struct Speaker {
+    machine: Machine,
+    now: Moment,
+    outputs: Vec<Output>,
+    stored: u32,
+}
+
+impl Speaker {
+    fn new(plan: Plan) -> Self {
+        let machine = Machine::new(name("a"), "s".into());
+        let mut speaker = Self { machine, now: Moment(1_000), outputs: Vec::new(), stored: 1_000 };
+        speaker.feed(Input::Links(vec![link("a")]));
+        speaker.feed(Input::Plan(Arc::new(plan)));
+        speaker
+    }
+
+    /// One whose session is open and who is sure; the others' sessions are `others`.
+    fn sure(plan: Plan, others: &[Session], claims: &[Claim]) -> Self {
+        let mut speaker = Self::new(plan);
+        let sessions = others.iter().map(|s| (version(1), s.clone())).collect();
+        let claims = claims.iter().map(|c| (version(1), c.clone())).collect();
+        speaker.feed(Input::Leases(LeaseEvent::Listed(sessions, claims)));
+        speaker.store_session(true);
+        assert!(speaker.machine.is_sure() && speaker.machine.is_open());
+        speaker
+    }
+
+    fn feed(&mut self, input: Input) {
+        self.machine.handle(input, self.now);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.machine.poll_output() {
+            self.outputs.push(output);
+        }
+    }
+
+    fn pass(&mut self, millis: u64) {
+        let until = self.now + Span(millis);
+        while let Some(at) = self.machine.next_deadline().filter(|at| *at <= until) {
+            assert!(at > self.now || self.now == Moment(1_000), "a deadline lies ahead");
+            self.now = at.max(self.now);
+            self.machine.handle_deadline(self.now);
+            self.drain();
+        }
+        self.now = until;
+        self.machine.handle_deadline(self.now);
+        self.drain();
+    }
+
+    /// The one write of `key` that is asked for, taken out.
+    fn take_write(&mut self, key: &LeaseKey) -> Option<LeaseWrite> {
+        let at = self.outputs.iter().position(|o| matches!(o, Output::Write(k, _) if k == key))?;
+        match self.outputs.remove(at) {
+            Output::Write(_, write) => Some(write),
+            _ => None,
+        }
+    }
+
+    fn next_version(&mut self) -> Version {
+        self.stored += 1;
+        version(self.stored)
+    }
+
+    /// Stores the speaker's own session as it asked, and lets the watch show it, or not.
+    fn store_session(&mut self, shown: bool) -> Session {
+        let key = LeaseKey::Session(name("a"));
+        let Some(LeaseWrite::Session(_, session)) = self.take_write(&key) else {
+            panic!("no session is written: {:?}", self.outputs)
+        };
+        let version = self.next_version();
+        let outcome = WriteOutcome::Stored(Some(version.clone()));
+        self.feed(Input::Written(key, outcome, Span(5)));
+        if shown {
+            self.feed(Input::Leases(LeaseEvent::Session(version, session.clone())));
+        }
+        session
+    }
+
+    fn settle_claim(&mut self, n: u8, outcome: WriteOutcome) {
+        self.feed(Input::Written(LeaseKey::Claim(address(n)), outcome, Span(5)));
+    }
+
+    /// Stores the claim as asked; the watch does not show it yet.
+    fn store_claim(&mut self, n: u8) -> Claim {
+        let Some(LeaseWrite::Claim(_, claim)) = self.take_write(&LeaseKey::Claim(address(n)))
+        else {
+            panic!("no claim is written: {:?}", self.outputs)
+        };
+        let version = self.next_version();
+        self.settle_claim(n, WriteOutcome::Stored(Some(version)));
+        claim
+    }
+
+    fn state(&self, n: u8) -> &'static str {
+        self.machine.state(address(n)).name()
+    }
+
+    fn count(&self, wanted: impl Fn(&Output) -> bool) -> usize {
+        self.outputs.iter().filter(|output| wanted(output)).count()
+    }
+
+    fn lists(&self) -> usize {
+        self.count(|output| *output == Output::ListAnew)
+    }
+}
+
+/// A speaker that owns addresses 1 to `vips`, the watch having shown it.
+fn owner(vips: u8, nodes: &[(&str, u64)], others: &[Session]) -> Speaker {
+    let mut speaker = Speaker::sure(plan("a", vips, &nodes[..1]), others, &[]);
+    for n in 1..=vips {
+        let claim = speaker.store_claim(n);
+        let version = version(speaker.stored);
+        speaker.feed(Input::Leases(LeaseEvent::Claim(version, claim)));
+        assert_eq!(speaker.state(n), "Owner");
+    }
+    speaker.feed(Input::Plan(Arc::new(plan("a", vips, nodes))));
+    speaker.outputs.clear();
+    speaker
+}
+
+fn life_of(speaker: &Speaker) -> Incarnation {
+    speaker.machine.view().open_for(&name("a")).unwrap().clone()
+}
+
+#[test]
+fn a_free_address_is_taken_answered_and_announced() {
+    let mut speaker = Speaker::sure(plan("a", 1, &[("a", 0)]), &[], &[]);
+    assert_eq!(speaker.state(1), "Taking");
+    assert_eq!(speaker.count(|o| matches!(o, Output::Answer(..))), 0);
+    speaker.store_claim(1);
+    assert_eq!(speaker.state(1), "Owner");
+    assert!(speaker.outputs.contains(&Output::Answer(address(1), Interfaces::Any)));
+    assert!(speaker.outputs.contains(&Output::Announce { address: address(1), first: true }));
+}
+
+#[test]
+fn without_a_renewal_shown_nothing_is_taken() {
+    let mut speaker = Speaker::new(plan("a", 1, &[("a", 0)]));
+    speaker.feed(Input::Leases(LeaseEvent::Listed(vec![], vec![])));
+    speaker.store_session(false);
+    assert!(speaker.machine.is_open() && !speaker.machine.is_sure());
+    assert!(speaker.take_write(&LeaseKey::Claim(address(1))).is_none());
+}
+
+#[test]
+fn a_claim_deleted_unseen_between_two_watches_is_given_up_when_the_next_renewal_is_shown() {
+    let mut speaker = Speaker::sure(plan("a", 1, &[("a", 0)]), &[], &[]);
+    speaker.store_claim(1);
+    let session = (version(1_001), session("a", &life_of(&speaker).0, 1));
+    // Both the claim and its deletion fell between two watches.
+    speaker.feed(Input::Leases(LeaseEvent::Listed(vec![session], vec![])));
+    assert_eq!(speaker.state(1), "Owner", "the list may be older than the claim");
+    speaker.pass(2_100);
+    assert_eq!(speaker.state(1), "Owner");
+    speaker.store_session(true);
+    assert!(!speaker.machine.state(address(1)).answers());
+    assert!(speaker.take_write(&LeaseKey::Claim(address(1))).is_some(), "and taken anew");
+}
+
+#[test]
+fn an_own_session_deleted_unseen_is_opened_again() {
+    let mut speaker = Speaker::new(plan("a", 0, &[]));
+    speaker.feed(Input::Leases(LeaseEvent::Listed(vec![], vec![])));
+    let first = speaker.store_session(false).open_for;
+    speaker.feed(Input::Leases(LeaseEvent::Listed(vec![], vec![])));
+    let key = LeaseKey::Session(name("a"));
+    for _ in 0..4 {
+        speaker.pass(2_000);
+        if let Some(LeaseWrite::Session(base, session)) = speaker.take_write(&key) {
+            if base.is_none() {
+                assert_ne!(session.open_for, first);
+                return;
+            }
+            speaker.feed(Input::Written(key.clone(), WriteOutcome::Conflict, Span(5)));
+        }
+        speaker.feed(Input::Leases(LeaseEvent::Listed(vec![], vec![])));
+    }
+    panic!("renewed what does not exist any more: {:?}", speaker.outputs);
+}
+
+#[test]
+fn a_speaker_whose_opening_failed_opens_again_though_nothing_else_happens() {
+    let mut speaker = Speaker::new(plan("a", 0, &[]));
+    speaker.feed(Input::Leases(LeaseEvent::Listed(vec![], vec![])));
+    let key = LeaseKey::Session(name("a"));
+    assert!(speaker.take_write(&key).is_some());
+    speaker.feed(Input::Written(key.clone(), WriteOutcome::Unknown, Span(5)));
+    assert_eq!(speaker.lists(), 1);
+    speaker.feed(Input::Leases(LeaseEvent::Listed(vec![], vec![])));
+    assert!(speaker.take_write(&key).is_some());
+}
+
+#[test]
+fn a_renewal_that_is_not_shown_within_a_second_makes_it_list_though_others_are_shown() {
+    let b = session("b", "b1", 1);
+    let mut speaker = Speaker::sure(plan("a", 0, &[]), std::slice::from_ref(&b), &[]);
+    speaker.pass(2_000);
+    speaker.store_session(false);
+    speaker.feed(Input::Leases(LeaseEvent::Session(version(50), session("b", "b1", 2))));
+    speaker.pass(999);
+    assert_eq!(speaker.lists(), 0);
+    speaker.pass(1);
+    assert_eq!(speaker.lists(), 1);
+}
+
+#[test]
+fn lists_are_a_second_apart_however_much_fails() {
+    let mut speaker = Speaker::sure(plan("a", 3, &[("a", 0)]), &[], &[]);
+    for n in 1..=3 {
+        speaker.settle_claim(n, WriteOutcome::Unknown);
+    }
+    assert_eq!(speaker.lists(), 1);
+    speaker.pass(999);
+    assert_eq!(speaker.lists(), 1);
+    speaker.pass(1);
+    assert_eq!(speaker.lists(), 2, "the first list never came");
+}
+
+#[test]
+fn an_owner_that_hears_another_speaker_lists_anew_and_goes_on_answering() {
+    let mut speaker = owner(1, &[("a", 0), ("b", 0)], &[session("b", "b1", 1)]);
+    speaker.feed(Input::Heard { address: address(1), mac: mac("b") });
+    assert_eq!((speaker.state(1), speaker.lists()), ("Owner", 1));
+}
+
+#[test]
+fn a_flood_of_strangers_frames_is_told_once_a_second() {
+    let mut speaker = owner(1, &[("a", 0)], &[]);
+    for _ in 0..1_000 {
+        speaker.feed(Input::Heard { address: address(1), mac: Mac([9; 6]) });
+    }
+    let told = |o: &Output| matches!(o, Output::Report(Report::Stranger { .. }));
+    assert_eq!(speaker.count(told), 1);
+    speaker.pass(1_000);
+    speaker.feed(Input::Heard { address: address(1), mac: Mac([9; 6]) });
+    assert_eq!(speaker.count(told), 2);
+    assert_eq!(speaker.state(1), "Owner");
+}
+
+#[test]
+fn two_nodes_that_are_equally_better_do_not_make_the_mark_go_to_and_fro() {
+    let others = [session("b", "b1", 1), session("c", "c1", 1)];
+    let mut speaker = owner(1, &[("a", 0), ("b", 10), ("c", 10)], &others);
+    let mut marks = 0;
+    for _ in 0..60 {
+        speaker.pass(100);
+        let key = LeaseKey::Session(name("a"));
+        if speaker.count(|o| matches!(o, Output::Write(k, _) if *k == key)) > 0 {
+            speaker.store_session(true);
+        }
+        if let Some(LeaseWrite::Claim(_, claim)) = speaker.take_write(&LeaseKey::Claim(address(1)))
+        {
+            marks += 1;
+            let version = speaker.next_version();
+            speaker.settle_claim(1, WriteOutcome::Stored(Some(version.clone())));
+            speaker.feed(Input::Leases(LeaseEvent::Claim(version, claim)));
+        }
+    }
+    assert_eq!((marks, speaker.state(1)), (1, "HandingOver"));
+}
+
+#[test]
+fn a_claim_that_became_mine_when_i_may_not_answer_any_more_is_deleted_in_silence() {
+    let mut speaker = Speaker::sure(plan("a", 1, &[("a", 0)]), &[session("b", "b1", 1)], &[]);
+    speaker.feed(Input::Plan(Arc::new(plan("a", 1, &[("b", 0)]))));
+    speaker.store_claim(1);
+    let write = speaker.take_write(&LeaseKey::Claim(address(1)));
+    assert!(matches!(write, Some(LeaseWrite::DeleteClaim(..))), "{write:?}");
+    assert_eq!(speaker.count(|o| matches!(o, Output::Answer(..))), 0);
+}
+
+#[test]
+fn a_session_seen_closed_silences_every_address_at_once() {
+    let mut speaker = owner(3, &[("a", 0)], &[]);
+    let open = session("a", &life_of(&speaker).0, 1);
+    let closed = Session { open_for: None, ..open };
+    speaker.feed(Input::Leases(LeaseEvent::Session(version(9_000), closed)));
+    assert_eq!(speaker.count(|o| matches!(o, Output::Silence(_))), 3);
+    let Some(LeaseWrite::Session(_, reopened)) = speaker.take_write(&LeaseKey::Session(name("a")))
+    else {
+        panic!("not opened again")
+    };
+    assert_ne!(reopened.open_for, Some(Incarnation("s-1".into())));
+}
+
+#[test]
+fn a_session_lease_deleted_by_hand_is_created_again_and_its_addresses_taken_again() {
+    let mut speaker = owner(2, &[("a", 0)], &[]);
+    speaker.feed(Input::Leases(LeaseEvent::SessionGone(name("a"))));
+    assert!(!speaker.machine.state(address(1)).answers());
+    speaker.store_session(true);
+    assert_eq!((speaker.state(1), speaker.state(2)), ("Taking", "Taking"));
+}
+
+#[test]
+fn a_claim_edited_by_hand_to_nonsense_is_taken_back() {
+    let mut speaker = owner(1, &[("a", 0)], &[]);
+    speaker.feed(Input::Leases(LeaseEvent::Claim(version(9_000), claim(1, "", ""))));
+    assert!(!speaker.machine.state(address(1)).answers());
+    assert_eq!(speaker.store_claim(1).holder.node, name("a"));
+}
+
+#[test]
+fn a_renewal_steps_no_address_and_writes_no_claim() {
+    let mut speaker = owner(3, &[("a", 0)], &[]);
+    speaker.pass(10_000);
+    speaker.outputs.clear();
+    speaker.machine.dirty.clear();
+    let key = LeaseKey::Session(name("a"));
+    let outcome = WriteOutcome::Stored(Some(version(7_000)));
+    assert!(speaker.machine.view.settle(&key, &outcome).is_some());
+    speaker.machine.settle(key, &outcome, Span(5), speaker.now);
+    assert!(speaker.machine.dirty.is_empty());
+}
+
+#[test]
+fn links_that_vanish_hand_the_addresses_over_and_bring_them_back_announced() {
+    let mut speaker = owner(1, &[("a", 0), ("b", 0)], &[session("b", "b1", 1)]);
+    speaker.feed(Input::Links(vec![]));
+    assert_eq!(speaker.state(1), "HandingOver");
+    let Some(LeaseWrite::Claim(_, marked)) = speaker.take_write(&LeaseKey::Claim(address(1)))
+    else {
+        panic!("no mark")
+    };
+    assert_eq!(marked.handing_over_to, Some(name("b")));
+    let mut alone = owner(1, &[("a", 0)], &[]);
+    alone.feed(Input::Links(vec![]));
+    assert_eq!(alone.state(1), "Idle");
+    assert!(alone.outputs.contains(&Output::Silence(address(1))));
+}
+
+#[test]
+fn a_link_that_comes_back_is_told_of_every_address_again() {
+    let mut speaker = owner(1, &[("a", 0)], &[]);
+    speaker.pass(1_200);
+    speaker.outputs.clear();
+    let mut second = link("a");
+    second.name = "lan1".into();
+    speaker.feed(Input::Links(vec![link("a"), second]));
+    speaker.pass(1_100);
+    assert!(speaker.outputs.contains(&Output::Announce { address: address(1), first: false }));
+}
+
+#[test]
+fn an_expired_peer_is_closed_and_after_a_failure_closed_again() {
+    let mut speaker = Speaker::sure(plan("a", 0, &[]), &[session("b", "b1", 1)], &[]);
+    let peer = LeaseKey::Session(name("b"));
+    let mut closings = Vec::new();
+    for _ in 0..100 {
+        speaker.pass(100);
+        let own = LeaseKey::Session(name("a"));
+        if speaker.count(|o| matches!(o, Output::Write(k, _) if *k == own)) > 0 {
+            speaker.store_session(true);
+        }
+        if speaker.take_write(&peer).is_some() {
+            closings.push(speaker.now.0);
+            speaker.feed(Input::Written(peer.clone(), WriteOutcome::Unknown, Span(5)));
+            let a = (version(speaker.stored), session("a", &life_of(&speaker).0, 0));
+            let b = (version(1), session("b", "b1", 1));
+            speaker.feed(Input::Leases(LeaseEvent::Listed(vec![a, b], vec![])));
+        }
+    }
+    assert!(closings.len() >= 2, "{closings:?}");
+    assert!(closings[0] >= 7_000 && closings[1] - closings[0] <= 1_000, "{closings:?}");
+}
+
+#[test]
+fn a_stopping_speaker_without_answers_leaves_at_once_and_tells_of_what_it_drops() {
+    let mut speaker = owner(1, &[("a", 0)], &[]);
+    speaker.feed(Input::Stop);
+    speaker.store_session(false);
+    assert!(speaker.outputs.contains(&Output::Left));
+    assert_eq!(speaker.machine.next_deadline(), None);
+    let told =
+        |o: &Output| matches!(o, Output::Report(Report::Moved { answers: (true, false), .. }));
+    assert_eq!((speaker.count(told), speaker.state(1)), (1, "Idle"));
+}
+
+#[test]
+fn a_stopping_speaker_that_reaches_no_api_leaves_after_eleven_seconds() {
+    let mut speaker = owner(1, &[("a", 0), ("b", 0)], &[session("b", "b1", 1)]);
+    speaker.feed(Input::Stop);
+    assert_eq!(speaker.state(1), "HandingOver");
+    speaker.pass(10_999);
+    assert!(!speaker.outputs.contains(&Output::Left));
+    speaker.pass(1);
+    assert!(speaker.outputs.contains(&Output::Silence(address(1))));
+    assert!(speaker.outputs.contains(&Output::Left));
+}
+
+#[test]
+fn a_claim_that_was_deleted_is_forgotten_whatever_order_its_ends_come_in() {
+    for shown_first in [true, false] {
+        let mut speaker = owner(1, &[("a", 0)], &[]);
+        speaker.feed(Input::Plan(Arc::new(plan("a", 0, &[]))));
+        let write = speaker.take_write(&LeaseKey::Claim(address(1)));
+        assert!(matches!(write, Some(LeaseWrite::DeleteClaim(..))));
+        if shown_first {
+            speaker.feed(Input::Leases(LeaseEvent::ClaimGone(address(1))));
+        }
+        speaker.settle_claim(1, WriteOutcome::Stored(None));
+        speaker.feed(Input::Leases(LeaseEvent::ClaimGone(address(1))));
+        assert_eq!(speaker.machine.view().claimed().count(), 0);
+    }
+}
+
+#[test]
+fn a_suspended_process_does_not_count_its_sleep_against_its_peers() {
+    let mut speaker = Speaker::sure(plan("a", 0, &[]), &[session("b", "b1", 1)], &[]);
+    speaker.now = speaker.now + Span::secs(600);
+    speaker.machine.handle_deadline(speaker.now);
+    speaker.drain();
+    assert!(!speaker.machine.is_sure());
+    assert!(speaker.take_write(&LeaseKey::Session(name("b"))).is_none());
+    speaker.store_session(true);
+    assert!(speaker.machine.is_sure());
+    assert!(speaker.take_write(&LeaseKey::Session(name("b"))).is_none());
+}

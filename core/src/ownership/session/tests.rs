@@ -1,0 +1,230 @@
+use super::*;
+use crate::ownership::fixtures::{link, name, session, version};
+use crate::ownership::record::{LeaseEvent, WriteOutcome};
+use crate::ownership::view::LeaseKey;
+
+const PERIOD: Span = SHORTEST_PERIOD;
+
+/// A session of node `a` under test, with what it wishes and a view that stores all it writes.
+struct Bench {
+    session: OwnSession,
+    view: View,
+    links: Vec<Link>,
+    leaving: bool,
+    close: bool,
+    shut_down: bool,
+    node_uid: Option<Arc<str>>,
+    stored: u32,
+}
+
+impl Bench {
+    fn new(sessions: Vec<Session>) -> Self {
+        let mut view = View::default();
+        let sessions = sessions.into_iter().map(|s| (version(1), s)).collect();
+        view.show(LeaseEvent::Listed(sessions, vec![]));
+        Self {
+            session: OwnSession::new(name("a"), "seed".into()),
+            view,
+            links: vec![link("a")],
+            leaving: false,
+            close: false,
+            shut_down: false,
+            node_uid: Some("node-uid".into()),
+            stored: 1,
+        }
+    }
+
+    fn open() -> Self {
+        let mut bench = Self::new(vec![]);
+        assert!(bench.write(0).is_some());
+        assert!(matches!(bench.drive(0).1, Some(SessionNews::Opened(_))));
+        bench
+    }
+
+    fn drive(&mut self, now: u64) -> (Option<Session>, Option<SessionNews>) {
+        let wishes = Wishes {
+            node_uid: self.node_uid.as_ref(),
+            links: &self.links,
+            leaving: self.leaving,
+            close: self.close,
+            shut_down: self.shut_down,
+        };
+        self.session.drive(&self.view, &wishes, PERIOD, Moment(now))
+    }
+
+    /// Drives, and stores and shows what is written.
+    fn write(&mut self, now: u64) -> Option<Session> {
+        let (session, _) = self.drive(now);
+        let session = session?;
+        self.view.session_register(&name("a")).send(Some(session.clone()));
+        self.stored += 1;
+        let outcome = WriteOutcome::Stored(Some(version(self.stored)));
+        self.view.settle(&LeaseKey::Session(name("a")), &outcome);
+        self.show(session.clone());
+        Some(session)
+    }
+
+    fn show(&mut self, session: Session) {
+        self.view.show(LeaseEvent::Session(version(self.stored), session));
+        self.session.shown(&self.view);
+    }
+
+    fn writes(&mut self, from: u64, to: u64) -> Vec<u64> {
+        (from..=to).step_by(10).filter(|now| self.write(*now).is_some()).collect()
+    }
+}
+
+#[test]
+fn it_opens_and_is_renewed_each_period() {
+    let mut bench = Bench::open();
+    assert!(bench.session.is_open());
+    assert_eq!(bench.writes(10, 7_000), [2_000, 4_000, 6_000]);
+}
+
+#[test]
+fn nothing_opens_before_the_first_list_or_without_a_part_to_take() {
+    let mut bench = Bench::new(vec![]);
+    bench.view = View::default();
+    assert_eq!(bench.drive(0), (None, None));
+    let mut bench = Bench::new(vec![]);
+    bench.node_uid = None;
+    assert_eq!(bench.drive(0), (None, None));
+}
+
+#[test]
+fn a_second_process_is_refused_while_the_first_renews_and_told_once() {
+    let mut bench = Bench::new(vec![session("a", "other-1", 1)]);
+    let mut refused = 0;
+    for round in 0..20_u32 {
+        let now = u64::from(round) * 1_000;
+        if round % 2 == 0 {
+            bench.stored += 1;
+            bench.show(session("a", "other-1", u64::from(round)));
+        }
+        let (write, news) = bench.drive(now);
+        assert_eq!(write, None, "at {now}");
+        refused += u32::from(matches!(news, Some(SessionNews::Refused(_))));
+    }
+    assert_eq!(refused, 1);
+}
+
+#[test]
+fn another_process_that_is_silent_for_half_its_duration_is_replaced() {
+    let mut bench = Bench::new(vec![session("a", "other-1", 1)]);
+    assert_eq!(bench.drive(500), (None, None));
+    let due = bench.session.next_deadline(&bench.view, &bench.links, PERIOD);
+    assert_eq!(due, Some(Moment(3_500)));
+    assert_eq!(bench.drive(3_499), (None, None));
+    let opened = bench.write(3_500).unwrap();
+    assert_eq!(opened.open_for, Some(bench.session.incarnation()));
+}
+
+#[test]
+fn an_opening_of_its_own_that_landed_late_is_replaced_at_once() {
+    let mut bench = Bench::new(vec![]);
+    let (lost, _) = bench.drive(0);
+    bench.view.session_register(&name("a")).send(lost.clone());
+    bench.view.settle(&LeaseKey::Session(name("a")), &WriteOutcome::Unknown);
+    bench.view.show(LeaseEvent::Listed(vec![], vec![]));
+    let (second, _) = bench.drive(10);
+    assert_ne!(second.unwrap().open_for, lost.as_ref().unwrap().open_for);
+    bench.show(Session { renewal: 1, ..lost.unwrap() });
+    let (third, _) = bench.drive(20);
+    assert_eq!(third.unwrap().open_for, Some(bench.session.incarnation()));
+}
+
+#[test]
+fn one_that_was_closed_opens_as_another_incarnation() {
+    let mut bench = Bench::open();
+    let first = bench.session.incarnation();
+    let closed = Closed { by: name("b"), why: ClosedWhy::Expired };
+    let shut = close(bench.view.session(&name("a")).unwrap(), closed.clone());
+    bench.stored += 1;
+    bench.show(shut);
+    assert_eq!(bench.drive(100), (None, Some(SessionNews::Closed(Some(closed)))));
+    assert!(!bench.session.is_open());
+    assert_eq!(bench.session.sure_until(PERIOD), None);
+    assert_ne!(bench.write(100).unwrap().open_for, Some(first));
+}
+
+#[test]
+fn changes_of_links_are_written_at_most_once_a_second() {
+    let mut bench = Bench::open();
+    let mut written = Vec::new();
+    for now in (10..1_990).step_by(10) {
+        bench.links[0].mac.0[5] = u8::try_from(now / 10 % 250).unwrap();
+        written.extend(bench.write(now).map(|_| now));
+    }
+    assert_eq!(written, [1_000]);
+    let due = bench.session.next_deadline(&bench.view, &bench.links, PERIOD);
+    assert_eq!(due, Some(Moment(2_000)));
+}
+
+#[test]
+fn leaving_is_written_at_once_and_once() {
+    let mut bench = Bench::open();
+    bench.leaving = true;
+    assert!(bench.write(20).is_some_and(|session| session.leaving));
+    assert_eq!(bench.writes(30, 1_990), []);
+}
+
+#[test]
+fn sure_lasts_one_and_a_half_periods_from_the_sending_of_what_was_shown() {
+    let mut bench = Bench::open();
+    assert_eq!(bench.session.sure_until(PERIOD), Some(Moment(3_000)));
+    let (renewal, _) = bench.drive(2_000);
+    assert_eq!(bench.session.sure_until(PERIOD), Some(Moment(3_000)), "not shown yet");
+    bench.stored += 1;
+    bench.show(renewal.unwrap());
+    assert_eq!(bench.session.sure_until(PERIOD), Some(Moment(5_000)), "sent at 2 s");
+}
+
+#[test]
+fn a_write_that_was_only_confirmed_does_not_make_sure() {
+    let mut bench = Bench::new(vec![]);
+    let (opening, _) = bench.drive(0);
+    bench.view.session_register(&name("a")).send(opening);
+    let outcome = WriteOutcome::Stored(Some(version(9)));
+    bench.view.settle(&LeaseKey::Session(name("a")), &outcome);
+    bench.session.shown(&bench.view);
+    bench.drive(1);
+    assert!(bench.session.is_open());
+    assert_eq!(bench.session.sure_until(PERIOD), None);
+    assert_eq!(bench.session.overdue_at(), Some(Moment(1_000)));
+}
+
+#[test]
+fn it_closes_when_asked_and_stays_closed_for_good() {
+    let mut bench = Bench::open();
+    (bench.close, bench.shut_down) = (true, true);
+    let closed = bench.write(100).unwrap();
+    assert_eq!(closed.closed, Some(Closed { by: name("a"), why: ClosedWhy::Left }));
+    bench.drive(110);
+    assert!(bench.session.has_left());
+    assert_eq!(bench.drive(60_000), (None, None));
+}
+
+#[test]
+fn a_node_that_was_made_again_owns_the_session_from_the_next_renewal_on() {
+    let mut bench = Bench::open();
+    bench.node_uid = Some("second-uid".into());
+    assert_eq!(bench.write(2_000).unwrap().node_uid, "second-uid".into());
+    bench.node_uid = None;
+    assert_eq!(bench.write(4_000).unwrap().node_uid, "second-uid".into());
+}
+
+#[test]
+fn renewals_that_are_never_shown_are_not_hoarded() {
+    let mut bench = Bench::open();
+    for round in 1..=100 {
+        assert!(bench.drive(round * 2_000).0.is_some());
+    }
+    assert_eq!(bench.session.unshown.len(), UNSHOWN);
+}
+
+#[test]
+fn many_sessions_are_renewed_more_slowly() {
+    assert_eq!(renew_period(3), Span::secs(2));
+    assert_eq!(renew_period(50), Span::secs(2));
+    assert_eq!(renew_period(500), Span::secs(20));
+}
