@@ -164,6 +164,7 @@ fn wall_clock(time: TimeSpec) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds)
 }
 
+/// Spares the kernel a copy of each frame that leaves, which the filter would only refuse.
 fn ignore_outgoing(socket: &Socket) -> io::Result<()> {
     let on: libc::c_int = 1;
     let length = libc::socklen_t::try_from(size_of::<libc::c_int>()).expect("four bytes");

@@ -48,7 +48,9 @@ impl Host {
         let host = Self { namespace, mac, runtime, stop: Some(stop), thread: Some(thread) };
         host.ip("link set lo up");
         // Addresses can be used at once; duplicates are not looked for.
-        host.set("net/ipv6/conf/default/accept_dad", "0");
+        for which in ["default", "all"] {
+            host.set(&format!("net/ipv6/conf/{which}/accept_dad"), "0");
+        }
         host
     }
 
@@ -83,11 +85,10 @@ impl Host {
         })
     }
 
-    /// Gives [`LAN`] an address, and waits until it can be used: the kernel takes its time also without looking for
-    /// duplicates, and meanwhile hears no question for it.
+    /// Gives [`LAN`] an address, and waits until it can be used: also where it looks for no duplicates the kernel takes
+    /// its time, and meanwhile hears no question for it. (One that is given as `nodad` is not even called tentative.)
     pub(crate) fn assign(&self, address: &str) {
-        let nodad = if address.contains(':') { "nodad" } else { "" };
-        self.ip(&format!("address add {address} dev {LAN} {nodad}"));
+        self.ip(&format!("address add {address} dev {LAN}"));
         eventually(&format!("{address} can be used"), || {
             self.ip(&format!("address show dev {LAN} tentative")).is_empty().then_some(())
         });

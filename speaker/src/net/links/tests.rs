@@ -1,3 +1,8 @@
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::super::exclusion::Exclusion;
+use super::picture::{Change, Picture};
 use super::*;
 
 const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -48,4 +53,32 @@ fn a_session_records_what_could_carry_announcements_sorted_by_name() {
     assert!(records.iter().all(|link| link.prefixes.len() == 1 && link.mac == MAC));
     let eligible: Vec<_> = links.eligible().map(|(of, _)| of.name.as_str()).collect();
     assert_eq!(eligible, ["good", "unplugged"]);
+}
+
+#[test]
+fn what_a_bridge_says_of_its_port_does_not_change_the_link() {
+    let mut link = LinkMessage::default();
+    link.header.index = 2;
+    link.header.link_layer_type = LinkLayerType::Ether;
+    link.header.flags = LinkFlags::Up | LinkFlags::Broadcast | LinkFlags::LowerUp;
+    link.attributes =
+        vec![LinkAttribute::IfName("good".to_owned()), LinkAttribute::Address(MAC.0.to_vec())];
+    let mut of_bridge = link.clone();
+    of_bridge.header.interface_family = AddressFamily::Bridge;
+    of_bridge.attributes.push(LinkAttribute::Controller(7));
+
+    let mut picture = Picture::new(Exclusion::default());
+    assert_eq!(picture.apply(&RouteNetlinkMessage::NewLink(link.clone())), Change::Links);
+    let before = picture.links();
+    assert_eq!(before.get(&"good".into()).map(Interface::eligibility), Some(Ok(MAC)));
+    for message in [
+        RouteNetlinkMessage::NewLink(link.clone()),
+        RouteNetlinkMessage::NewLink(of_bridge.clone()),
+        RouteNetlinkMessage::DelLink(of_bridge),
+    ] {
+        assert_eq!(picture.apply(&message), Change::Nothing, "{message:?}");
+        assert_eq!(picture.links(), before);
+    }
+    assert_eq!(picture.apply(&RouteNetlinkMessage::DelLink(link)), Change::Links);
+    assert_eq!(picture.links(), Links::default());
 }
