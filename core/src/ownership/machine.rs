@@ -178,6 +178,10 @@ impl Machine {
 
     /// Takes in what happened.
     pub fn handle(&mut self, input: Input, now: Moment) {
+        if self.sure && self.session.sure_until(self.period()).is_none_or(|until| now >= until) {
+            // The process may have slept: it must not judge what waited by what it was before.
+            self.advance(now);
+        }
         match input {
             Input::Plan(plan) => {
                 let unfit = plan.node_unfit.is_some();

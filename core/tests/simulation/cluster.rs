@@ -52,6 +52,24 @@ enum Happening {
     Listed(usize, u32, LeaseEvent, usize),
     Frame(usize, IpAddr, Mac),
     Wake(usize, u32),
+    Feed(usize, u32, Input),
+}
+
+impl Happening {
+    /// The node whose process would have to read it.
+    fn reader(&self) -> Option<usize> {
+        match self {
+            Self::Outcome(index, ..)
+            | Self::List(index, _)
+            | Self::Listed(index, ..)
+            | Self::Frame(index, ..)
+            | Self::Watch(index, _)
+            | Self::Wake(index, _)
+            | Self::Feed(index, ..) => Some(*index),
+            // What was sent travels on without its sender.
+            Self::Arrive(..) => None,
+        }
+    }
 }
 
 pub(crate) struct Node {
@@ -62,6 +80,10 @@ pub(crate) struct Node {
     pub(crate) lan: bool,
     pub(crate) has_left: bool,
     pub(crate) unfit: Option<Unfit>,
+    /// Whether its watch shows anything; lists work all the same.
+    pub(crate) watch: bool,
+    /// What came to a process that is suspended, in order.
+    suspended: Option<Vec<Happening>>,
     life: u32,
     mac: Mac,
     /// What the watch has delivered of the log; `None` while a list is under way, which the watch then follows.
@@ -96,6 +118,8 @@ pub(crate) struct Cluster {
     /// Happenings at this very millisecond: a machine that asks for the past would stop time.
     busy: u32,
     pub(crate) slowest: u64,
+    /// Of a hundred frames so many are lost.
+    pub(crate) loss: u64,
 }
 
 pub(crate) fn vip(n: u8) -> IpAddr {
@@ -124,6 +148,7 @@ impl Cluster {
             dice: Dice::new(seed),
             busy: 0,
             slowest: 20,
+            loss: 0,
         }
     }
 
@@ -151,6 +176,7 @@ impl Cluster {
     /// SIGKILL: nothing is answered any more, nothing is said.
     pub(crate) fn crash(&mut self, index: usize) {
         self.nodes[index].machine = None;
+        self.nodes[index].suspended = None;
         self.nodes[index].life += 1;
         let answered = std::mem::take(&mut self.nodes[index].answering);
         for address in answered {
@@ -160,6 +186,54 @@ impl Cluster {
 
     pub(crate) fn stop(&mut self, index: usize) {
         self.feed(index, Input::Stop);
+    }
+
+    pub(crate) fn is_suspended(&self, index: usize) -> bool {
+        self.nodes[index].suspended.is_some()
+    }
+
+    /// SIGSTOP: nothing is read, answered or sent; what comes in waits.
+    pub(crate) fn suspend(&mut self, index: usize) {
+        if self.nodes[index].machine.is_none() || self.is_suspended(index) {
+            return;
+        }
+        self.nodes[index].suspended = Some(Vec::new());
+        for address in self.nodes[index].answering.clone() {
+            self.end_stretch(index, address);
+        }
+    }
+
+    /// SIGCONT: it answers as it did, until it has read what waited.
+    pub(crate) fn resume(&mut self, index: usize) {
+        let Some(waited) = self.nodes[index].suspended.take() else { return };
+        for address in self.nodes[index].answering.clone() {
+            let from = self.now;
+            self.stretches.push(Stretch { node: index, address, from, to: None });
+        }
+        for happening in waited {
+            self.later(1, happening);
+        }
+        let life = self.nodes[index].life;
+        self.later(2, Happening::Watch(index, life));
+    }
+
+    /// Somebody deletes a Lease by hand.
+    pub(crate) fn delete(&mut self, key: &LeaseKey) {
+        self.revision += 1;
+        if self.leases.remove(key).is_some() {
+            self.log.push(match key {
+                LeaseKey::Session(node) => LeaseEvent::SessionGone(node.clone()),
+                LeaseKey::Claim(address) => LeaseEvent::ClaimGone(*address),
+            });
+            self.wake_watches();
+        }
+    }
+
+    /// The cable of a node is cut, or mended.
+    pub(crate) fn plug(&mut self, index: usize, carrier: bool) {
+        let link = Link { carrier, ..link(&self.nodes[index]) };
+        self.nodes[index].lan = carrier;
+        self.feed(index, Input::Links(vec![link]));
     }
 
     /// The objects of the cluster changed: every speaker plans anew.
@@ -233,7 +307,8 @@ impl Cluster {
     }
 
     pub(crate) fn answering(&self, address: IpAddr) -> Vec<usize> {
-        (0..self.nodes.len()).filter(|i| self.nodes[*i].answering.contains(&address)).collect()
+        let answers = |i: &usize| self.nodes[*i].answering.contains(&address);
+        (0..self.nodes.len()).filter(|i| answers(i) && !self.is_suspended(*i)).collect()
     }
 
     /// The longest time within `from..now` in which nobody answered for `address`.
@@ -283,7 +358,12 @@ impl Cluster {
 
     fn feed(&mut self, index: usize, input: Input) {
         let now = Moment(self.now);
-        if let Some(machine) = &mut self.nodes[index].machine {
+        let node = &mut self.nodes[index];
+        if let Some(waiting) = &mut node.suspended {
+            waiting.push(Happening::Feed(index, node.life, input));
+            return;
+        }
+        if let Some(machine) = &mut node.machine {
             machine.handle(input, now);
         }
         self.drain(index);
@@ -298,6 +378,12 @@ impl Cluster {
     }
 
     fn happen(&mut self, happening: Happening) {
+        if let Some(index) = happening.reader()
+            && let Some(waiting) = &mut self.nodes[index].suspended
+        {
+            waiting.push(happening);
+            return;
+        }
         match happening {
             Happening::Watch(index, life) => self.deliver(index, life),
             Happening::Arrive(index, life, key, write, sent) => {
@@ -336,6 +422,9 @@ impl Cluster {
             Happening::Frame(index, address, mac) if self.nodes[index].lan => {
                 self.feed(index, Input::Heard { address, mac });
             }
+            Happening::Feed(index, life, input) if self.alive(index, life) => {
+                self.feed(index, input);
+            }
             Happening::Wake(index, life) if self.alive(index, life) => {
                 self.nodes[index].woken_for = None;
                 let now = Moment(self.now);
@@ -349,7 +438,7 @@ impl Cluster {
     }
 
     fn deliver(&mut self, index: usize, life: u32) {
-        if !self.alive(index, life) || !self.reaches(index) {
+        if !self.alive(index, life) || !self.reaches(index) || !self.nodes[index].watch {
             return;
         }
         let Some(cursor) = self.nodes[index].cursor else { return };
@@ -413,6 +502,7 @@ impl Cluster {
         self.api_up = true;
         for node in &mut self.nodes {
             node.api = true;
+            node.watch = true;
         }
         self.wake_watches();
     }
@@ -457,7 +547,9 @@ impl Cluster {
                 if self.nodes[index].lan {
                     let mac = self.nodes[index].mac;
                     for other in (0..self.nodes.len()).filter(|other| *other != index) {
-                        self.later(1, Happening::Frame(other, address, mac));
+                        if self.dice.below(100) >= self.loss {
+                            self.later(1, Happening::Frame(other, address, mac));
+                        }
                     }
                 }
             }
@@ -484,6 +576,8 @@ fn node(index: usize) -> Node {
         lan: true,
         has_left: false,
         unfit: None,
+        watch: true,
+        suspended: None,
         life: 0,
         mac: Mac([2, 0, 0, 0, 0, u8::try_from(index).unwrap_or(u8::MAX)]),
         cursor: None,

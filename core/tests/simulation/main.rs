@@ -3,5 +3,6 @@
 //! Every test plays a story and asks the record of what was answered, not the machines' own opinion.
 
 mod cluster;
+mod faults;
 mod stories;
 mod storms;

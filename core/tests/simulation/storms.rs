@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use herald_core::ownership::claim::State;
+use herald_core::ownership::view::LeaseKey;
 use herald_core::why::announcement::Unfit;
 
 use crate::cluster::{Cluster, Dice, vip};
@@ -13,20 +14,30 @@ const VIPS: u8 = 6;
 const OWNERS_BOUND: u64 = 3_000;
 
 fn owners(cluster: &Cluster, address: IpAddr) -> usize {
-    let machines = cluster.nodes.iter().filter_map(|node| node.machine.as_ref());
+    let awake = (0..cluster.nodes.len()).filter(|index| !cluster.is_suspended(*index));
+    let machines = awake.filter_map(|index| cluster.nodes[index].machine.as_ref());
     machines.filter(|machine| matches!(machine.state(address), State::Owner { .. })).count()
 }
 
 fn one_fault(cluster: &mut Cluster, dice: &mut Dice) {
     let nodes: Vec<usize> = (0..cluster.nodes.len()).collect();
     let index = dice.pick(&nodes);
-    match dice.below(10) {
+    match dice.below(14) {
         0 | 1 => cluster.crash(index),
         2 | 3 if cluster.nodes[index].machine.is_none() => cluster.start(index),
         2 => cluster.stop(index),
         4 => cluster.nodes[index].api = false,
         5 => cluster.api_up = !cluster.api_up,
         6 | 7 => cluster.heal_api(),
+        9 => cluster.nodes[index].watch = false,
+        10 if cluster.is_suspended(index) => cluster.resume(index),
+        10 | 11 => cluster.suspend(index),
+        12 => cluster.loss = dice.pick(&[0, 30, 100]),
+        13 => {
+            let node = cluster.nodes[index].name.clone();
+            let keys = [LeaseKey::Claim(vip(1)), LeaseKey::Session(node)];
+            cluster.delete(&keys[usize::from(dice.below(3) > 0)]);
+        }
         8 => {
             let unfit = cluster.nodes[index].unfit.is_none().then_some(Unfit::Excluded);
             cluster.nodes[index].unfit = unfit;
@@ -44,6 +55,12 @@ fn one_fault(cluster: &mut Cluster, dice: &mut Dice) {
 
 fn calm(cluster: &mut Cluster) {
     cluster.heal_api();
+    cluster.loss = 0;
+    for index in 0..cluster.nodes.len() {
+        cluster.resume(index);
+    }
+    // Who was asked to stop while it was suspended stops now.
+    cluster.run_for(12_000);
     let all = (0..cluster.nodes.len()).collect::<std::collections::BTreeSet<_>>();
     for allowed in cluster.vips.values_mut() {
         allowed.clone_from(&all);
