@@ -114,18 +114,17 @@ impl<'w> Planner<'w> {
     }
 
     fn vips(&mut self) -> BTreeMap<IpAddr, Vip> {
-        let mut holders: BTreeMap<IpAddr, Vec<&'w Service>> = BTreeMap::new();
-        for service in &self.world.services {
-            let addresses: BTreeSet<IpAddr> = service.addresses.iter().copied().collect();
-            for address in addresses {
-                holders.entry(address).or_default().push(service);
-            }
-        }
+        let services = self.world.services.iter();
+        let mut holders: Vec<(IpAddr, &Service)> = services
+            .flat_map(|service| service.addresses.iter().map(move |address| (*address, &**service)))
+            .collect();
+        holders.sort_by(|(a, s), (b, t)| (a, s.created, &s.id).cmp(&(b, t.created, &t.id)));
+        holders.dedup_by(|(a, s), (b, t)| a == b && s.id == t.id);
         holders
-            .into_iter()
-            .map(|(address, mut services)| {
-                services.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
-                (address, self.vip(address, &services))
+            .chunk_by(|(a, _), (b, _)| a == b)
+            .map(|of| {
+                let services: Vec<&Service> = of.iter().map(|(_, service)| *service).collect();
+                (of[0].0, self.vip(of[0].0, &services))
             })
             .collect()
     }
@@ -148,18 +147,21 @@ impl<'w> Planner<'w> {
 
     /// Step 5.
     fn for_all(&mut self, address: IpAddr, services: &[&'w Service]) -> Verdict {
-        let serving: Vec<&Service> =
-            services.iter().copied().filter(|service| self.endpoints(service).any).collect();
+        let serving: Vec<(&Service, &Endpoints)> = services
+            .iter()
+            .map(|service| (*service, self.endpoints(service)))
+            .filter(|(_, endpoints)| endpoints.any)
+            .collect();
         let Some((oldest, others)) = serving.split_first() else {
             return Verdict { candidates: self.nobody.clone(), unfit: Some(Unfit::NoEndpoint) };
         };
-        let first = self.for_one(address, oldest);
+        let first = self.for_one(address, *oldest);
         if others.is_empty() {
             return first;
         }
         let mut common = (*first.candidates).clone();
         for service in others {
-            let verdict = self.for_one(address, service);
+            let verdict = self.for_one(address, *service);
             common.nodes.retain(|node, candidacy| {
                 let Some(other) = verdict.candidates.nodes.get(node) else { return false };
                 candidacy.interfaces = candidacy.interfaces.intersection(&other.interfaces);
@@ -177,7 +179,11 @@ impl<'w> Planner<'w> {
     }
 
     /// Steps 2 to 4.
-    fn for_one(&mut self, address: IpAddr, service: &Service) -> Verdict {
+    fn for_one(
+        &mut self,
+        address: IpAddr,
+        (service, endpoints): (&Service, &Endpoints),
+    ) -> Verdict {
         let Some(pool) = self.pool_of(address) else {
             return Verdict { candidates: self.nobody.clone(), unfit: Some(Unfit::NotInAnyPool) };
         };
@@ -208,7 +214,7 @@ impl<'w> Planner<'w> {
             }),
         };
         if service.local {
-            self.only_local(service, &selected, unfit)
+            self.only_local(&endpoints.nodes, &selected, unfit)
         } else {
             Verdict { candidates: selected, unfit }
         }
@@ -217,11 +223,10 @@ impl<'w> Planner<'w> {
     /// Step 4.
     fn only_local(
         &self,
-        service: &Service,
+        hosts: &BTreeSet<NodeName>,
         selected: &Candidates,
         unfit: Option<Unfit>,
     ) -> Verdict {
-        let hosts = &self.endpoints(service).nodes;
         let nodes: BTreeMap<NodeName, Candidacy> = hosts
             .iter()
             .filter_map(|node| Some((node.clone(), selected.nodes.get(node)?.clone())))

@@ -145,6 +145,8 @@ pub struct Machine {
     /// Confirmed writes that the watch may not have shown yet, and when each was confirmed.
     confirmed: BTreeMap<LeaseKey, Moment>,
     dirty: BTreeSet<IpAddr>,
+    /// Every address is to be looked at, not only the dirty ones.
+    all_dirty: bool,
     outputs: VecDeque<Output>,
 }
 
@@ -172,6 +174,7 @@ impl Machine {
             rivalled: false,
             confirmed: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            all_dirty: false,
             outputs: VecDeque::new(),
         }
     }
@@ -264,7 +267,7 @@ impl Machine {
     }
 
     fn me(&self) -> Holder {
-        Holder { node: self.me.clone(), incarnation: self.session.incarnation() }
+        Holder { node: self.me.clone(), incarnation: self.session.incarnation().clone() }
     }
 
     fn period(&self) -> Span {
@@ -276,10 +279,21 @@ impl Machine {
     }
 
     fn mark_all(&mut self) {
-        let planned = self.plan.iter().flat_map(|plan| plan.vips.keys());
-        self.dirty.extend(planned);
-        self.dirty.extend(self.view.claimed());
-        self.dirty.extend(self.parts.keys());
+        self.all_dirty = true;
+    }
+
+    /// The addresses to look at, in order, which are then dirty no more.
+    fn take_dirty(&mut self) -> Vec<IpAddr> {
+        let mut dirty: Vec<IpAddr> = std::mem::take(&mut self.dirty).into_iter().collect();
+        if std::mem::take(&mut self.all_dirty) {
+            dirty.extend(self.plan.iter().flat_map(|plan| plan.vips.keys()));
+            dirty.extend(self.view.claimed());
+            dirty.extend(self.parts.keys());
+            // A few sorted runs, one after the other: a stable sort merges them.
+            dirty.sort();
+            dirty.dedup();
+        }
+        dirty
     }
 
     fn relink(&mut self, links: Vec<Link>, now: Moment) {
@@ -339,7 +353,7 @@ impl Machine {
             while let Some(address) = self.timers.pop_due(now) {
                 self.dirty.insert(address);
             }
-            let dirty = std::mem::take(&mut self.dirty);
+            let dirty = self.take_dirty();
             for address in &dirty {
                 self.step(*address, now);
             }
@@ -425,11 +439,14 @@ impl Machine {
 
     fn step(&mut self, address: IpAddr, now: Moment) {
         let facts = self.facts(address, now);
-        let part = self.parts.entry(address).or_default();
-        let step = claim::step(&part.state, &facts, now);
+        let step = claim::step(self.state(address), &facts, now);
         self.timers.set(address, step.deadline);
+        if step.write.is_none() && step.state == State::Idle && !self.parts.contains_key(&address) {
+            return;
+        }
         let cause = self.cause(address, &step.state, &facts);
         if let Some(write) = step.write {
+            self.parts.entry(address).or_default();
             self.write_claim(address, write, &cause);
         }
         let interfaces = self.allowed_interfaces(address);

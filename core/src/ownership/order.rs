@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use sha2::{Digest, Sha256};
 
 use super::plan::{Candidacy, Interfaces, Vip};
-use super::record::{Link, Session};
+use super::record::Link;
 use super::view::View;
 use crate::name::NodeName;
 
@@ -25,40 +25,52 @@ pub struct Standing {
     score: Reverse<u64>,
     /// It holds no other address of the same Service.
     alone: bool,
-    hash: [u8; 32],
 }
 
 /// The candidates of `vip` that could take it now, first the first: their session is open and stays, and a link that the
 /// advertisement allows has carrier.
 pub fn order<'p>(address: IpAddr, vip: &'p Vip, view: &View) -> Vec<&'p NodeName> {
-    let mut standings: Vec<(Standing, &NodeName)> = vip
-        .candidates
-        .nodes
-        .iter()
-        .filter_map(|(node, candidacy)| {
-            let session = view.session(node)?;
-            if session.open_for.is_none() || session.leaving {
-                return None;
-            }
-            Some((standing(address, vip, candidacy, session, view)?, node))
-        })
+    let first = vip.first.to_string();
+    let mut standings: Vec<(Standing, [u8; 32], &NodeName)> = standings(address, vip, view)
+        .map(|(standing, node)| (standing, digest(node, &first), node))
         .collect();
-    standings.sort();
-    standings.into_iter().map(|(_, node)| node).collect()
+    standings.sort_unstable();
+    standings.into_iter().map(|(_, _, node)| node).collect()
+}
+
+/// How many come before `me` in the [`order`] of `vip`; `None` when `me` is not in it.
+pub fn place(address: IpAddr, vip: &Vip, view: &View, me: &NodeName) -> Option<u64> {
+    let mine = standing(address, vip, vip.candidates.nodes.get(me)?, me, view)?;
+    let first = vip.first.to_string();
+    let my_digest = digest(me, &first);
+    let before = standings(address, vip, view).filter(|(standing, node)| {
+        // Most stand alike, and a digest is dear.
+        let by_digest = || (digest(node, &first), *node).cmp(&(my_digest, me));
+        standing.cmp(&mine).then_with(by_digest).is_lt()
+    });
+    Some(before.count() as u64)
+}
+
+fn standings<'p>(
+    address: IpAddr,
+    vip: &'p Vip,
+    view: &View,
+) -> impl Iterator<Item = (Standing, &'p NodeName)> {
+    vip.candidates.nodes.iter().filter_map(move |(node, candidacy)| {
+        Some((standing(address, vip, candidacy, node, view)?, node))
+    })
 }
 
 fn standing(
     address: IpAddr,
     vip: &Vip,
     candidacy: &Candidacy,
-    session: &Session,
+    node: &NodeName,
     view: &View,
 ) -> Option<Standing> {
-    let node = &session.node;
-    let links: Vec<&Link> = usable(&session.links, &candidacy.interfaces).collect();
-    if links.is_empty() {
-        return None;
-    }
+    let session = view.session(node).filter(|s| s.open_for.is_some() && !s.leaving)?;
+    let links = || usable(&session.links, &candidacy.interfaces);
+    links().next()?;
     let claim = view.claim(address);
     let named = claim.and_then(|claim| claim.handing_over_to.as_ref()) == Some(node);
     let former = claim.is_some_and(|claim| {
@@ -69,12 +81,11 @@ fn standing(
     });
     Some(Standing {
         not_named: !named,
-        deaf: links.iter().all(|link| link.deaf),
+        deaf: links().all(|link| link.deaf),
         not_former: !former,
-        off_link: !links.iter().any(|l| l.prefixes.iter().any(|p| p.contains(address))),
+        off_link: !links().any(|l| l.prefixes.iter().any(|p| p.contains(address))),
         score: Reverse(candidacy.score),
         alone: !beside,
-        hash: hash(node, vip.first),
     })
 }
 
@@ -86,7 +97,16 @@ pub fn usable<'l>(links: &'l [Link], interfaces: &'l Interfaces) -> impl Iterato
 /// MetalLB's order: SHA-256 of `<node>#<first address>`, the least first. It spreads addresses over nodes, and a cluster
 /// that changes over from MetalLB keeps each address where it is.
 pub fn hash(node: &NodeName, first: IpAddr) -> [u8; 32] {
-    Sha256::digest(format!("{node}#{first}").as_bytes()).into()
+    digest(node, &first.to_string())
+}
+
+fn digest(node: &NodeName, first: &str) -> [u8; 32] {
+    Sha256::new()
+        .chain_update(node.as_str())
+        .chain_update("#")
+        .chain_update(first)
+        .finalize()
+        .into()
 }
 
 #[cfg(test)]

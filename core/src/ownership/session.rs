@@ -77,6 +77,7 @@ pub struct OwnSession {
     node: NodeName,
     seed: Arc<str>,
     life: u32,
+    incarnation: Incarnation,
     phase: Phase,
     opened_at: Moment,
     renewal: u64,
@@ -95,6 +96,7 @@ impl OwnSession {
     pub fn new(node: NodeName, seed: Arc<str>) -> Self {
         Self {
             node,
+            incarnation: incarnation(&seed, 1),
             seed,
             life: 1,
             phase: Phase::Shut,
@@ -109,8 +111,8 @@ impl OwnSession {
     }
 
     /// The life that this session is, or would be, open for.
-    pub fn incarnation(&self) -> Incarnation {
-        Incarnation(format!("{}-{}", self.seed, self.life).into())
+    pub fn incarnation(&self) -> &Incarnation {
+        &self.incarnation
     }
 
     /// Whether it is open, as far as this speaker knows.
@@ -166,7 +168,7 @@ impl OwnSession {
     /// The watch has shown something of this node's session.
     pub fn shown(&mut self, view: &View) {
         let Some(session) = view.shown_session(&self.node) else { return };
-        if session.open_for.as_ref() != Some(&self.incarnation()) {
+        if session.open_for.as_ref() != Some(&self.incarnation) {
             return;
         }
         while let Some((renewal, sent)) = self.unshown.front().copied() {
@@ -187,7 +189,7 @@ impl OwnSession {
         now: Moment,
     ) -> (Option<Session>, Option<SessionNews>) {
         let current = view.session(&self.node);
-        let mine = current.is_some_and(|s| s.open_for.as_ref() == Some(&self.incarnation()));
+        let mine = current.is_some_and(|s| s.open_for.as_ref() == Some(&self.incarnation));
         let writable = view.is_session_writable(&self.node);
         match self.phase {
             Phase::Shut if wishes.shut_down => {
@@ -198,7 +200,7 @@ impl OwnSession {
             Phase::Opening if mine => {
                 self.phase = Phase::Open;
                 self.opened_at = now;
-                (None, Some(SessionNews::Opened(self.incarnation())))
+                (None, Some(SessionNews::Opened(self.incarnation.clone())))
             }
             Phase::Opening if writable => {
                 self.die(false);
@@ -294,7 +296,7 @@ impl OwnSession {
         Session {
             node: self.node.clone(),
             node_uid,
-            open_for: Some(self.incarnation()),
+            open_for: Some(self.incarnation.clone()),
             renewal: self.renewal,
             duration: period.times(PERIODS_PER_DURATION),
             protocol: PROTOCOL,
@@ -312,11 +314,16 @@ impl OwnSession {
     /// This life is over; a closed one never comes back.
     fn die(&mut self, for_good: bool) {
         self.life += 1;
+        self.incarnation = incarnation(&self.seed, self.life);
         self.phase = if for_good { Phase::Left } else { Phase::Shut };
         self.unshown.clear();
         self.shown = None;
         self.rival = None;
     }
+}
+
+fn incarnation(seed: &str, life: u32) -> Incarnation {
+    Incarnation(format!("{seed}-{life}").into())
 }
 
 /// How long another life's session under this node's name must be silent before it is replaced: it would have renewed

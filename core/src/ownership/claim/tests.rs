@@ -254,6 +254,8 @@ fn r5_a_move_that_nobody_takes_is_withdrawn_after_ten_seconds() {
     let facts = Facts { claim: mine(None, None, Some("b")), ..owner_facts() };
     let settling = step(&State::Owner { better_since: None }, &facts, NOW);
     assert_eq!(settling.deadline, Some(NOW + SETTLING));
+    let unsettled = step(&settling.state, &facts, NOW + Span(4_999));
+    assert_eq!((unsettled.state, unsettled.write), (settling.state.clone(), None));
     let began = NOW + SETTLING;
     let moving = step(&settling.state, &facts, began);
     assert_eq!(moving.write, Some(Write::Mark(name("b"))));

@@ -68,7 +68,7 @@ impl Machine {
         let Some(claim) = self.view.claim(address) else {
             return vip.map_or(Standing::NotForMe, |vip| self.unclaimed(address, vip, now));
         };
-        if claim.holder == self.me() {
+        if self.is_mine(claim) {
             return self.mine(address, claim, vip, stays);
         }
         let held = self.view.is_open_for(&claim.holder);
@@ -85,6 +85,10 @@ impl Machine {
             None if held => Standing::Held,
             None => Standing::NotForMe,
         }
+    }
+
+    fn is_mine(&self, claim: &Claim) -> bool {
+        claim.holder.node == self.me && claim.holder.incarnation == *self.session.incarnation()
     }
 
     fn mine(&self, address: IpAddr, claim: &Claim, vip: Option<&Vip>, stays: bool) -> Standing {
@@ -132,8 +136,7 @@ impl Machine {
     }
 
     fn place(&self, address: IpAddr, vip: &Vip) -> Option<u64> {
-        let order = order::order(address, vip, &self.view);
-        order.iter().position(|node| **node == self.me).map(|place| place as u64)
+        order::place(address, vip, &self.view, &self.me)
     }
 
     /// A claim that no Service wants and whose holder is gone is deleted in hash order.
@@ -189,9 +192,7 @@ impl Machine {
                 _ => Cause::Fit,
             },
             _ => match claim {
-                Some(claim) if claim.holder != self.me() => {
-                    Cause::TakenBy(claim.holder.node.clone())
-                }
+                Some(claim) if !self.is_mine(claim) => Cause::TakenBy(claim.holder.node.clone()),
                 _ => Cause::Fit,
             },
         }

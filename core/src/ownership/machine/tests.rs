@@ -312,12 +312,11 @@ fn a_renewal_steps_no_address_and_writes_no_claim() {
     let mut speaker = owner(3, &[("a", 0)], &[]);
     speaker.pass(10_000);
     speaker.outputs.clear();
-    speaker.machine.dirty.clear();
     let key = LeaseKey::Session(name("a"));
     let outcome = WriteOutcome::Stored(Some(version(7_000)));
     assert!(speaker.machine.view.settle(&key, &outcome).is_some());
     speaker.machine.settle(key, &outcome, Span(5), speaker.now);
-    assert!(speaker.machine.dirty.is_empty());
+    assert!(speaker.machine.dirty.is_empty() && !speaker.machine.all_dirty);
 }
 
 #[test]
@@ -369,6 +368,29 @@ fn an_expired_peer_is_closed_and_after_a_failure_closed_again() {
     }
     assert!(closings.len() >= 2, "{closings:?}");
     assert!(closings[0] >= 7_000 && closings[1] - closings[0] <= 1_000, "{closings:?}");
+}
+
+#[test]
+fn what_was_counted_against_a_peer_while_sure_counts_when_sure_again() {
+    let mut speaker = Speaker::sure(plan("a", 0, &[]), &[session("b", "b1", 1)], &[]);
+    let own = LeaseKey::Session(name("a"));
+    let peer = LeaseKey::Session(name("b"));
+    speaker.pass(2_000);
+    speaker.store_session(true);
+    // The next renewal stays unanswered for a minute: five seconds were counted, one is left.
+    speaker.pass(60_000);
+    assert!(!speaker.machine.is_sure());
+    assert!(speaker.take_write(&peer).is_none());
+    speaker.store_session(true);
+    if speaker.count(|o| matches!(o, Output::Write(k, _) if *k == own)) > 0 {
+        speaker.store_session(true);
+    }
+    assert!(speaker.machine.is_sure());
+    assert!(speaker.take_write(&peer).is_none());
+    speaker.pass(999);
+    assert!(speaker.take_write(&peer).is_none());
+    speaker.pass(1);
+    assert!(speaker.take_write(&peer).is_some());
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn another_process_that_is_silent_for_half_its_duration_is_replaced() {
     assert_eq!(due, Some(Moment(3_500)));
     assert_eq!(bench.drive(3_499), (None, None));
     let opened = bench.write(3_500).unwrap();
-    assert_eq!(opened.open_for, Some(bench.session.incarnation()));
+    assert_eq!(opened.open_for, Some(bench.session.incarnation().clone()));
 }
 
 #[test]
@@ -130,13 +130,13 @@ fn an_opening_of_its_own_that_landed_late_is_replaced_at_once() {
     assert_ne!(second.unwrap().open_for, lost.as_ref().unwrap().open_for);
     bench.show(Session { renewal: 1, ..lost.unwrap() });
     let (third, _) = bench.drive(20);
-    assert_eq!(third.unwrap().open_for, Some(bench.session.incarnation()));
+    assert_eq!(third.unwrap().open_for, Some(bench.session.incarnation().clone()));
 }
 
 #[test]
 fn one_that_was_closed_opens_as_another_incarnation() {
     let mut bench = Bench::open();
-    let first = bench.session.incarnation();
+    let first = bench.session.incarnation().clone();
     let closed = Closed { by: name("b"), why: ClosedWhy::Expired };
     let shut = close(bench.view.session(&name("a")).unwrap(), closed.clone());
     bench.stored += 1;
