@@ -18,8 +18,8 @@ use crate::outbox::{Content, Letter, Outcome, Subject};
 
 /// Writes under way at a time. The API server gives each of its clients a share; more of them would only wait there.
 pub const WRITES_IN_FLIGHT: usize = 16;
-/// How long a write may take before nobody waits for its answer any more. Shorter than a Lease, so that a leader that was
-/// deposed has no write under way when its successor has looked around.
+/// How long a write may take before nobody waits for its answer any more. The server may still carry it out: its end is
+/// unclear until the watch shows a newer version.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// Who writes, in `metadata.managedFields`.
 const FIELD_MANAGER: &str = "herald-controller";

@@ -51,7 +51,7 @@ const OF_POOLS: [(&str, &str); 7] = [
 ];
 
 impl Metrics {
-    /// New metrics, registered. `dropped_events` is asked at each scrape.
+    /// New metrics, registered.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         let allocator = registry.sub_registry_with_prefix("metallb_allocator");
