@@ -183,7 +183,7 @@ impl Machine {
     pub fn handle(&mut self, input: Input, now: Moment) {
         if self.sure && self.session.sure_until(self.period()).is_none_or(|until| now >= until) {
             // The process may have slept: it must not judge what waited by what it was before.
-            self.advance(now);
+            self.move_on(now);
         }
         match input {
             Input::Plan(plan) => {
@@ -344,8 +344,18 @@ impl Machine {
         }
     }
 
-    /// Moves everything on until nothing follows any more.
     fn advance(&mut self, now: Moment) {
+        self.move_on(now);
+        while let Some(address) = self.announcements.pop_due(now) {
+            let Some(part) = self.parts.get_mut(&address) else { continue };
+            let first = !std::mem::replace(&mut part.announced, true);
+            self.outputs.push_back(Output::Announce { address, first });
+        }
+        self.relist(now);
+    }
+
+    /// Moves every state on until nothing follows any more.
+    fn move_on(&mut self, now: Moment) {
         self.advanced_at = now;
         while !self.left {
             self.refresh_sure(now);
@@ -361,12 +371,6 @@ impl Machine {
                 break;
             }
         }
-        while let Some(address) = self.announcements.pop_due(now) {
-            let Some(part) = self.parts.get_mut(&address) else { continue };
-            let first = !std::mem::replace(&mut part.announced, true);
-            self.outputs.push_back(Output::Announce { address, first });
-        }
-        self.relist(now);
     }
 
     fn refresh_sure(&mut self, now: Moment) {

@@ -110,29 +110,4 @@ fn digest(node: &NodeName, first: &str) -> [u8; 32] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn by_hash(nodes: &[&str], first: &str) -> Vec<String> {
-        let first: IpAddr = first.parse().unwrap();
-        let mut nodes: Vec<NodeName> = nodes.iter().map(|node| NodeName::from(*node)).collect();
-        nodes.sort_by_key(|node| hash(node, first));
-        nodes.iter().map(ToString::to_string).collect()
-    }
-
-    /// Vectors that MetalLB's own election gives.
-    #[test]
-    fn the_hash_orders_nodes_as_metallb_does() {
-        let abc = ["node-a", "node-b", "node-c"];
-        assert_eq!(by_hash(&abc, "10.0.0.1"), ["node-b", "node-a", "node-c"]);
-        assert_eq!(by_hash(&abc, "10.0.0.2"), ["node-b", "node-c", "node-a"]);
-        assert_eq!(by_hash(&abc, "10.20.30.1"), ["node-b", "node-c", "node-a"]);
-        assert_eq!(by_hash(&abc, "2001:db8::1"), ["node-b", "node-a", "node-c"]);
-        assert_eq!(by_hash(&["edge-a", "edge-b"], "10.20.30.1"), ["edge-b", "edge-a"]);
-        let kind = ["kind-control-plane", "kind-worker", "kind-worker2"];
-        assert_eq!(
-            by_hash(&kind, "192.168.10.1"),
-            ["kind-worker2", "kind-worker", "kind-control-plane"]
-        );
-    }
-}
+mod tests;

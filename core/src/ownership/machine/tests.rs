@@ -371,6 +371,17 @@ fn an_expired_peer_is_closed_and_after_a_failure_closed_again() {
 }
 
 #[test]
+fn an_owner_that_slept_judges_what_waited_by_what_it_is_now() {
+    let mut speaker = owner(1, &[("a", 0), ("b", 0)], &[session("b", "b1", 1)]);
+    speaker.pass(100);
+    speaker.outputs.clear();
+    speaker.now = speaker.now + Span::secs(60);
+    speaker.feed(Input::Heard { address: address(1), mac: mac("b") });
+    assert_eq!(speaker.state(1), "Yielded");
+    assert_eq!(speaker.count(|o| matches!(o, Output::Announce { .. })), 0);
+}
+
+#[test]
 fn what_was_counted_against_a_peer_while_sure_counts_when_sure_again() {
     let mut speaker = Speaker::sure(plan("a", 0, &[]), &[session("b", "b1", 1)], &[]);
     let own = LeaseKey::Session(name("a"));
