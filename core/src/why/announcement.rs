@@ -57,14 +57,6 @@ impl Unfit {
             Self::Leaving => "Leaving",
         }
     }
-
-    /// Whether it concerns the node as such, whatever the address: then the session says `leaving` (R5).
-    pub const fn is_of_node(&self) -> bool {
-        matches!(
-            self,
-            Self::UnknownNode | Self::Excluded | Self::NetworkUnavailable | Self::OutOfService
-        )
-    }
 }
 
 impl fmt::Display for Unfit {
@@ -98,6 +90,41 @@ impl fmt::Display for Unfit {
             }
             Self::NoSession => f.write_str("the speaker's session is not open"),
             Self::Leaving => f.write_str("the speaker is about to stop"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_word_and_a_sentence_of_its_own_and_names_its_pool() {
+        let pool = || PoolName::from("green");
+        let all = [
+            Unfit::UnknownNode,
+            Unfit::Excluded,
+            Unfit::NetworkUnavailable,
+            Unfit::OutOfService,
+            Unfit::NotInAnyPool,
+            Unfit::NoAdvertisement(pool()),
+            Unfit::ServiceNotSelected(pool()),
+            Unfit::NodeNotSelected(pool()),
+            Unfit::NoEndpoint,
+            Unfit::NoLocalEndpoint,
+            Unfit::NotForAllSharing,
+            Unfit::NoInterface,
+            Unfit::NoSession,
+            Unfit::Leaving,
+        ];
+        let words: std::collections::BTreeSet<_> = all.iter().map(Unfit::reason).collect();
+        let texts: std::collections::BTreeSet<_> = all.iter().map(ToString::to_string).collect();
+        assert_eq!((words.len(), texts.len()), (all.len(), all.len()));
+        for unfit in &all {
+            // A metric label is bounded: it does not name the pool, the sentence does.
+            let pooled = format!("{unfit:?}").contains("green");
+            assert_eq!(unfit.to_string().contains("green"), pooled, "{unfit:?}");
+            assert!(format!("{unfit:?}").starts_with(unfit.reason()), "{unfit:?}");
         }
     }
 }

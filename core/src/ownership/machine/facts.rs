@@ -48,6 +48,15 @@ impl Machine {
         (!carried).then_some(Unfit::NoInterface)
     }
 
+    /// Why this node may not answer for `address` now, of all reasons the first, for people; `None` when it may, or when
+    /// no Service has the address.
+    pub fn why_not(&self, address: IpAddr) -> Option<Unfit> {
+        let vip = self.vip(address)?;
+        let going = (self.stopping.is_some() || self.left).then_some(Unfit::Leaving);
+        let shut = || (!self.session.is_open()).then_some(Unfit::NoSession);
+        self.unfit(vip).or(going).or_else(shut)
+    }
+
     pub(super) fn leaving(&self) -> Leaving {
         if self.stopping.is_some() {
             Leaving::Stopping

@@ -1,6 +1,7 @@
 use super::*;
 use crate::ownership::fixtures::{address, claim, link, mac, name, plan, session, version};
 use crate::ownership::record::{Claim, Incarnation, Session, Version};
+use crate::why::announcement::Unfit;
 
 /// A speaker on node `a`, and what it has asked for.
 struct Speaker {
@@ -455,4 +456,23 @@ fn a_suspended_process_does_not_count_its_sleep_against_its_peers() {
     speaker.store_session(true);
     assert!(speaker.machine.is_sure());
     assert!(speaker.take_write(&LeaseKey::Session(name("b"))).is_none());
+}
+
+#[test]
+fn it_tells_why_it_may_not_answer() {
+    let why = |speaker: &Speaker| speaker.machine.why_not(address(1));
+    let mut speaker = Speaker::new(plan("a", 1, &[("a", 0)]));
+    assert_eq!(why(&speaker), Some(Unfit::NoSession));
+    speaker.feed(Input::Leases(LeaseEvent::Listed(vec![], vec![])));
+    speaker.store_session(true);
+    assert_eq!(why(&speaker), None);
+    speaker.feed(Input::Links(vec![]));
+    assert_eq!(why(&speaker), Some(Unfit::NoInterface));
+    speaker.feed(Input::Plan(Arc::new(plan("a", 1, &[("b", 0)]))));
+    assert_eq!(why(&speaker), Some(Unfit::NoLocalEndpoint));
+    assert_eq!(speaker.machine.why_not(address(2)), None, "no Service has it");
+    speaker.feed(Input::Links(vec![link("a")]));
+    speaker.feed(Input::Plan(Arc::new(plan("a", 1, &[("a", 0)]))));
+    speaker.feed(Input::Stop);
+    assert_eq!(why(&speaker), Some(Unfit::Leaving));
 }
