@@ -16,26 +16,7 @@ use herald_core::time::{Moment, Span};
 use herald_core::why::announcement::Unfit;
 use herald_core::wire::Mac;
 
-/// A deterministic source of faults and delays.
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % bound
-    }
-
-    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        let index = self.below(from.len() as u64);
-        from[usize::try_from(index).expect("less than a length")]
-    }
-}
+use crate::dice::Dice;
 
 #[derive(Clone)]
 enum Stored {
@@ -84,6 +65,9 @@ pub(crate) struct Node {
     pub(crate) watch: bool,
     /// What came to a process that is suspended, in order.
     suspended: Option<Vec<Happening>>,
+    suspended_at: u64,
+    /// How far its clock is behind: it stood still in some pauses.
+    behind: u64,
     life: u32,
     mac: Mac,
     /// What the watch has delivered of the log; `None` while a list is under way, which the watch then follows.
@@ -198,8 +182,17 @@ impl Cluster {
             return;
         }
         self.nodes[index].suspended = Some(Vec::new());
+        self.nodes[index].suspended_at = self.now;
         for address in self.nodes[index].answering.clone() {
             self.end_stretch(index, address);
+        }
+    }
+
+    /// As [`Cluster::resume`], after a pause in which the machine's clock stood still as well.
+    pub(crate) fn resume_unaware(&mut self, index: usize) {
+        if self.is_suspended(index) {
+            self.nodes[index].behind += self.now - self.nodes[index].suspended_at;
+            self.resume(index);
         }
     }
 
@@ -356,8 +349,12 @@ impl Cluster {
         1 + self.dice.below(self.slowest)
     }
 
+    fn clock(&self, index: usize) -> Moment {
+        Moment(self.now - self.nodes[index].behind)
+    }
+
     fn feed(&mut self, index: usize, input: Input) {
-        let now = Moment(self.now);
+        let now = self.clock(index);
         let node = &mut self.nodes[index];
         if let Some(waiting) = &mut node.suspended {
             waiting.push(Happening::Feed(index, node.life, input));
@@ -427,7 +424,7 @@ impl Cluster {
             }
             Happening::Wake(index, life) if self.alive(index, life) => {
                 self.nodes[index].woken_for = None;
-                let now = Moment(self.now);
+                let now = self.clock(index);
                 if let Some(machine) = &mut self.nodes[index].machine {
                     machine.handle_deadline(now);
                 }
@@ -517,7 +514,7 @@ impl Cluster {
         let now = self.now;
         let node = &mut self.nodes[index];
         let deadline = node.machine.as_ref().and_then(Machine::next_deadline);
-        if let Some(deadline) = deadline.map(|moment| moment.0.max(now))
+        if let Some(deadline) = deadline.map(|moment| (moment.0 + node.behind).max(now))
             && node.woken_for.is_none_or(|at| deadline < at)
         {
             node.woken_for = Some(deadline);
@@ -578,6 +575,8 @@ fn node(index: usize) -> Node {
         unfit: None,
         watch: true,
         suspended: None,
+        suspended_at: 0,
+        behind: 0,
         life: 0,
         mac: Mac([2, 0, 0, 0, 0, u8::try_from(index).unwrap_or(u8::MAX)]),
         cursor: None,

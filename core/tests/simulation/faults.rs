@@ -79,6 +79,35 @@ fn a_suspended_owner_is_replaced_and_yields_when_it_runs_again() {
 }
 
 #[test]
+fn a_pause_that_the_clock_does_not_show_ends_as_soon_as_the_watch_speaks() {
+    let mut cluster = settled(3, 10);
+    cluster.loss = 100;
+    let victim = cluster.answering(vip(1))[0];
+    cluster.suspend(victim);
+    cluster.run_for(20_000);
+    cluster.resume_unaware(victim);
+    cluster.run_for(10_000);
+    for n in 1..=10 {
+        assert_eq!(cluster.answering(vip(n)).len(), 1, "vip {n}");
+        assert!(cluster.longest_overlap(vip(n)) <= 50, "vip {n}");
+    }
+}
+
+#[test]
+fn a_pause_that_neither_clock_nor_watch_shows_ends_with_what_was_sure_before() {
+    let mut cluster = settled(3, 1);
+    cluster.loss = 100;
+    let victim = cluster.answering(vip(1))[0];
+    cluster.suspend(victim);
+    cluster.run_for(20_000);
+    cluster.nodes[victim].watch = false;
+    cluster.resume_unaware(victim);
+    cluster.run_for(10_000);
+    assert_eq!(cluster.answering(vip(1)).len(), 1);
+    assert!(cluster.longest_overlap(vip(1)) <= SURE, "{}", cluster.longest_overlap(vip(1)));
+}
+
+#[test]
 fn a_suspended_bystander_robs_nobody_when_it_runs_again() {
     let mut cluster = settled(3, 10);
     let bystander = (cluster.answering(vip(1))[0] + 1) % 3;

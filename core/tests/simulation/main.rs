@@ -3,6 +3,7 @@
 //! Every test plays a story and asks the record of what was answered, not the machines' own opinion.
 
 mod cluster;
+mod dice;
 mod faults;
 mod stories;
 mod storms;

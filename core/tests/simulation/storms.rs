@@ -7,7 +7,8 @@ use herald_core::ownership::claim::State;
 use herald_core::ownership::view::LeaseKey;
 use herald_core::why::announcement::Unfit;
 
-use crate::cluster::{Cluster, Dice, vip};
+use crate::cluster::{Cluster, vip};
+use crate::dice::Dice;
 
 const VIPS: u8 = 6;
 /// One and a half renew periods: the longest that two may believe to be `Owner`.
@@ -30,8 +31,10 @@ fn one_fault(cluster: &mut Cluster, dice: &mut Dice) {
         5 => cluster.api_up = !cluster.api_up,
         6 | 7 => cluster.heal_api(),
         9 => cluster.nodes[index].watch = false,
-        10 if cluster.is_suspended(index) => cluster.resume(index),
-        10 | 11 => cluster.suspend(index),
+        10 if !cluster.is_suspended(index) => cluster.suspend(index),
+        10 if dice.below(2) == 0 => cluster.resume_unaware(index),
+        10 => cluster.resume(index),
+        11 => cluster.suspend(index),
         12 => cluster.loss = dice.pick(&[0, 30, 100]),
         13 => {
             let node = cluster.nodes[index].name.clone();
@@ -101,6 +104,11 @@ fn storm(nodes: usize, seed: u64) {
         }
     }
     calm(&mut cluster);
+    let before = cluster.writes.len();
+    cluster.run_for(10_000);
+    let since = &cluster.writes[before..];
+    let renewals = since.iter().all(|(_, _, key)| matches!(key, LeaseKey::Session(_)));
+    assert!(renewals && since.len() <= nodes * 6, "seed {seed}: writes repeat");
     for n in 1..=VIPS {
         let answering = cluster.answering(vip(n));
         assert_eq!(answering.len(), 1, "seed {seed}, vip {n}: {answering:?}");
