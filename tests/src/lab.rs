@@ -123,7 +123,7 @@ impl Lab {
         let lab = Self::boot(nodes).await?;
         let outcome = test(&lab).await;
         if outcome.is_err() {
-            lab.folder.keep();
+            lab.keep_folder();
         }
         outcome.with_context(|| lab.tails())
     }
@@ -173,6 +173,11 @@ impl Lab {
     /// panic or an error in [`Lab::run`] kept beside, as `herald-lab-failed`.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Has [`Lab::folder`] kept beside when the lab ends, as after an error in [`Lab::run`].
+    pub fn keep_folder(&self) {
+        self.folder.keep();
     }
 
     /// GETs `/` from `server` as the client, over a connection of its own.
@@ -273,7 +278,8 @@ impl Lab {
         Ok(proxy)
     }
 
-    async fn proxy_ready(&self, node: &Node) -> anyhow::Result<()> {
+    /// Waits until the kube-proxy of `node` says that it has done its first work.
+    pub async fn proxy_ready(&self, node: &Node) -> anyhow::Result<()> {
         let health = SocketAddr::from(([127, 0, 0, 1], PROXY_HEALTH_PORT));
         let what = format!("kube-proxy of {} is healthy", node.name());
         self.await_condition(&what, PROXY_START, async || {

@@ -1,0 +1,205 @@
+//! What the client sees of some addresses while something happens: who answers it, and how its new connections go.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, SystemTime};
+
+use anyhow::ensure;
+use futures::future::try_join_all;
+use herald_core::wire::Mac;
+use herald_tests::lab::observation::{Observation, later};
+use herald_tests::lab::prober::Prober;
+use herald_tests::lab::steady::{Attempt, Attempts, Steady};
+use herald_tests::lab::wait::await_condition;
+
+use super::stage::{SETTLE, Stage};
+
+/// Between two questions for one address.
+pub(crate) const ASK_PERIOD: Duration = Duration::from_millis(10);
+/// Between two new connections to one address.
+pub(crate) const CONNECT_PERIOD: Duration = Duration::from_millis(20);
+/// How long a connection may take to be made, and again to be answered.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The client at work.
+pub(crate) struct Watch {
+    prober: Prober,
+    addresses: Vec<IpAddr>,
+    clients: BTreeMap<IpAddr, Steady>,
+}
+
+impl Watch {
+    /// Begins to ask for `addresses`, and to connect to `servers`.
+    pub(crate) async fn begin(
+        stage: &Stage<'_>,
+        addresses: &[IpAddr],
+        servers: &[SocketAddr],
+    ) -> anyhow::Result<Self> {
+        let prober = stage.lab.probe(addresses, ASK_PERIOD).await?;
+        let connect = |server: &SocketAddr| {
+            (server.ip(), stage.lab.connect_steadily(*server, CONNECT_PERIOD, PATIENCE))
+        };
+        let clients = servers.iter().map(connect).collect();
+        Ok(Self { prober, addresses: addresses.to_vec(), clients })
+    }
+
+    /// Waits until each address was asked for `count` times more.
+    pub(crate) async fn asked(&self, count: usize) -> anyhow::Result<()> {
+        let asks = |address: &IpAddr| Ok(self.prober.seen(*address)?.asks.len());
+        let before = self.addresses.iter().map(asks).collect::<anyhow::Result<Vec<_>>>()?;
+        for (address, before) in self.addresses.iter().zip(before) {
+            let what = format!("{address} is asked for {count} times");
+            await_condition(&what, SETTLE, async || {
+                let asked = asks(address)? - before;
+                ensure!(asked >= count, "{asked} questions");
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until another than `former` answers for each of `addresses`.
+    pub(crate) async fn moved(&self, addresses: &[IpAddr], former: Mac) -> anyhow::Result<()> {
+        for &address in addresses {
+            let what = format!("another node answers for {address}");
+            await_condition(&what, SETTLE, async || {
+                let owner = self.prober.seen(address)?.owner();
+                ensure!(owner.is_some_and(|mac| mac != former), "{owner:?} answered last");
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the client's work, and tells all of it. `excused` questions may have been answered by two nodes.
+    pub(crate) async fn end(self, stage: &Stage<'_>, excused: usize) -> anyhow::Result<Seen> {
+        // All at once, as each waits for its last connections.
+        let finish = self
+            .clients
+            .into_iter()
+            .map(async |(address, client)| anyhow::Ok((address, client.finish().await?)));
+        let attempts = try_join_all(finish).await?.into_iter().collect();
+        let seen = Seen { observations: self.prober.finish().await?, attempts };
+        let mut asks = stage.asks.borrow_mut();
+        asks.excused += excused;
+        for observation in seen.observations.values() {
+            asks.all += observation.asks.len();
+            asks.doubled += observation.answered_by_several().len();
+        }
+        drop(asks);
+        Ok(seen)
+    }
+}
+
+/// What a client saw.
+pub(crate) struct Seen {
+    pub(crate) observations: BTreeMap<IpAddr, Observation>,
+    pub(crate) attempts: BTreeMap<IpAddr, Attempts>,
+}
+
+/// How new connections went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Connections {
+    /// Served.
+    pub(crate) served: usize,
+    /// Refused, or answered by nobody.
+    pub(crate) lost: usize,
+    /// Made, and broken before the answer was whole.
+    pub(crate) broken: usize,
+}
+
+impl Seen {
+    /// The questions for `addresses`.
+    pub(crate) fn asked(&self, addresses: &[IpAddr]) -> usize {
+        self.of(addresses).map(|seen| seen.asks.len()).sum()
+    }
+
+    /// Those of them that nobody answered.
+    pub(crate) fn unanswered(&self, addresses: &[IpAddr]) -> usize {
+        self.of(addresses).map(Observation::unanswered).sum()
+    }
+
+    /// Those of them that several nodes answered, for the address that has most.
+    pub(crate) fn most_doubled(&self, addresses: &[IpAddr]) -> usize {
+        self.of(addresses).map(|seen| seen.answered_by_several().len()).max().unwrap_or_default()
+    }
+
+    /// The names of the nodes that answered for `address`, in order, each time that it changed.
+    pub(crate) fn nodes(&self, stage: &Stage<'_>, address: IpAddr) -> anyhow::Result<Vec<String>> {
+        let owners = self.observations.get(&address).map(Observation::owners);
+        let owners = owners.unwrap_or_default().into_iter();
+        owners.map(|owner| Ok(stage.node_at(owner.mac)?.name().to_owned())).collect()
+    }
+
+    /// The longest time without an answer for `address`; if nobody was asked, all the time.
+    pub(crate) fn gap(&self, address: IpAddr) -> Duration {
+        self.observations.get(&address).map_or(Duration::MAX, Observation::longest_gap)
+    }
+
+    /// The longest time in which no new connection to `address` was served; if none was made, all the time.
+    pub(crate) fn http_gap(&self, address: IpAddr) -> Duration {
+        self.attempts.get(&address).map(unserved).unwrap_or(Duration::MAX)
+    }
+
+    /// How the new connections to all addresses went.
+    pub(crate) fn connections(&self) -> Connections {
+        let mut all = Connections::default();
+        for attempts in self.attempts.values() {
+            all.served += attempts.served();
+            all.lost += attempts.refused() + attempts.unanswered();
+            all.broken += attempts.broken();
+        }
+        all
+    }
+
+    fn of(&self, addresses: &[IpAddr]) -> impl Iterator<Item = &Observation> {
+        addresses.iter().filter_map(|address| self.observations.get(address))
+    }
+}
+
+/// The longest time in which no connection was served to its end, between the beginning of the first and the end of
+/// the last.
+fn unserved(attempts: &Attempts) -> Duration {
+    let end = |one: &Attempt| one.at + one.took;
+    let first = attempts.0.iter().map(|one| one.at).min();
+    let last = attempts.0.iter().map(end).max();
+    let served = attempts.0.iter().filter(|one| one.outcome.is_ok()).map(end);
+    let mut times: Vec<SystemTime> = served.chain(first).chain(last).collect();
+    times.sort_unstable();
+    times.windows(2).map(|pair| later(pair[0], pair[1])).max().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use herald_tests::lab::http::{Answer, Failure};
+
+    fn attempts(served: &[(u64, bool)]) -> Attempts {
+        let server = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
+        let attempt = |&(millis, served): &(u64, bool)| Attempt {
+            at: SystemTime::UNIX_EPOCH + Duration::from_millis(millis),
+            took: Duration::from_millis(5),
+            outcome: match served {
+                true => Ok(Answer { status: 200, body: String::new() }),
+                false => Err(Failure::Unanswered(server, PATIENCE)),
+            },
+        };
+        Attempts(served.iter().map(attempt).collect())
+    }
+
+    #[test]
+    fn a_service_that_never_comes_back_is_a_gap_until_the_end() {
+        let between = attempts(&[(0, true), (10, false), (20, false), (30, true), (40, true)]);
+        assert_eq!(unserved(&between), Duration::from_millis(30));
+        let before = attempts(&[(0, false), (10, false), (20, true)]);
+        assert_eq!(unserved(&before), Duration::from_millis(25));
+        let after = attempts(&[(0, true), (10, true), (20, false), (90, false)]);
+        assert_eq!(unserved(&after), Duration::from_millis(80));
+        let never = attempts(&[(0, false), (90, false)]);
+        assert_eq!(unserved(&never), Duration::from_millis(95));
+    }
+}
