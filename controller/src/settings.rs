@@ -112,8 +112,9 @@ impl Flags {
             class: filled(self.lb_class),
             name: filled(self.pod_name),
             endpoints: Endpoints {
-                host: self.listen,
+                metrics_host: self.listen,
                 metrics_port: self.port,
+                health_host: self.listen,
                 health_port: self.health_probe_port,
             },
         }
@@ -177,7 +178,8 @@ mod tests {
     #[test]
     fn without_a_flag_the_ports_are_metallbs() {
         let settings = parse(&[]).settings();
-        let Endpoints { metrics_port, health_port, host } = settings.endpoints;
-        assert_eq!((metrics_port, health_port, host), (9120, 17472, None));
+        let Endpoints { metrics_port, health_port, metrics_host, health_host } = settings.endpoints;
+        assert_eq!((metrics_port, health_port), (9120, 17472));
+        assert_eq!((metrics_host, health_host), (None, None));
     }
 }

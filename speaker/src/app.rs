@@ -12,20 +12,18 @@
 //! A task that ends though it should not ends the process: kubelet starts it anew, and its session, if it is back before
 //! that expires, is found again.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use herald_cluster::cache::Dirty;
-use herald_cluster::client::{Clients, Options, connect};
+use herald_cluster::client::connect;
 use herald_cluster::events::recorder;
 use herald_cluster::leases::{LeaseWriter, watch_leases};
-use herald_core::name::NodeName;
 use herald_core::ownership::machine::Machine;
 use herald_core::ownership::plan::Plan;
 use herald_telemetry::health::{Health, Heartbeat};
-use herald_telemetry::serve::{Endpoints, serve};
+use herald_telemetry::serve::serve;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -33,11 +31,14 @@ use crate::apply::{Ears, Hands, Speaker};
 use crate::metrics::Figures;
 use crate::net::exclusion::Exclusion;
 use crate::net::links::Watcher;
-use crate::net::responder::{Responder, Settings};
+use crate::net::responder::{self, Responder};
 use crate::plan::Planner;
 use crate::report::{Reporter, Standing};
+use crate::settings::Settings;
 use crate::watch::{Caches, caches};
 
+/// The component that Events come from: MetalLB's, because people's scripts select by it.
+const COMPONENT: &str = "metallb-speaker";
 /// A loop that has not turned for so long is wedged.
 const WEDGED: Duration = Duration::from_secs(10);
 /// How long after a plan the next one may follow: a single change is planned at once, a storm of them fifty times a
@@ -45,118 +46,82 @@ const WEDGED: Duration = Duration::from_secs(10);
 const PLAN_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a stop may take: R5's ten seconds, closing, and a little.
 const STOP_WITHIN: Duration = Duration::from_secs(13);
+/// How long what is left then may take.
+const ENDING: Duration = Duration::from_secs(1);
 
-/// What the flags and the environment say.
-#[derive(Clone, Debug)]
-pub struct App {
-    /// This node's name.
-    pub node: NodeName,
-    /// Where Leases and configuration lie; without it, the pod's or the kubeconfig's namespace.
-    pub namespace: Option<String>,
-    /// Where the API server is found.
-    pub options: Options,
-    /// The class of Services to announce.
-    pub class: Option<String>,
-    /// Whether the exclude label is ignored.
-    pub ignore_exclude_label: bool,
-    /// Where HTTP is served.
-    pub endpoints: Endpoints,
-    /// MetalLB's list of interfaces to leave alone.
-    pub exclusion: PathBuf,
+/// Runs until a signal, then hands over and returns.
+///
+/// # Errors
+/// What keeps the speaker from working at all.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let clients = connect(&settings.cluster).await.context("connecting to the cluster")?;
+    let namespace = settings.namespace.clone().unwrap_or_else(|| clients.namespace.clone());
+    let node = settings.node.clone();
+    tracing::info!(%node, namespace, version = env!("CARGO_PKG_VERSION"), "starting");
+    let exclusion = Exclusion::load(&settings.exclusion).context("interfaces to leave alone")?;
+    let links = Watcher::open(exclusion).await.context("the node's network links")?;
+    let (responder, heard) = Responder::new(responder::Settings::default());
+    let (figures, registry) = Figures::new(node.clone(), responder.counts());
+    let (stop, stopped) = stop_on_signals()?;
+
+    let mut tasks = JoinSet::new();
+    let dirty = Dirty::new();
+    let class = settings.class.as_deref();
+    let (caches, keepers) = caches(&clients.watches, &namespace, class, &dirty);
+    for keeper in keepers {
+        tasks.spawn(async move { match keeper.await {} });
+    }
+    let (leases, watching) = watch_leases(&clients.leases, &namespace);
+    tasks.spawn(async move { match watching.await {} });
+    let link_changes = links.links();
+    tasks.spawn(async move { Err(links.run().await.map_or_else(Into::into, |()| ended("links"))) });
+    let (recorder, recording) = recorder(clients.writes.clone(), COMPONENT, node.as_str());
+    let recording = tokio::spawn(recording);
+
+    let health = Health::new();
+    let standing = Arc::new(Mutex::new(Standing::default()));
+    watch_readiness(&health, &caches, &standing);
+    let planning = health.side_loop("planner", WEDGED);
+    let heartbeat = health.main_loop("speaker", WEDGED);
+    let serving = serve(settings.endpoints, Arc::new(registry), health, wait(stopped.clone()));
+    let serving = tokio::spawn(serving.await.context("serving metrics and health")?);
+
+    let planner = Planner::new(node.clone(), settings.ignore_exclude_label);
+    let services = caches.services.clone();
+    let (plan_tx, plans) = watch::channel(None);
+    tasks.spawn(plan_on_change(planner, caches, dirty, plan_tx, figures.clone(), planning));
+    let reporter = Reporter::new(node.clone(), recorder, services, figures, standing);
+    let ears = Ears { leases, plans, links: link_changes, heard, stop: stopped };
+    let writer = || LeaseWriter::new(clients.leases.clone(), &namespace);
+    let hands = Hands { responder, sessions: writer(), claims: writer(), reporter, heartbeat };
+    let seed = format!("{:016x}", rand::random::<u64>());
+    let speaker = Speaker::new(Machine::new(node, seed.into()), ears, hands);
+
+    let result = tokio::select! {
+        () = speaker.run() => Ok(()),
+        Some(ended) = tasks.join_next() => ended.unwrap_or_else(|error| Err(error.into())),
+        () = too_long(stop.subscribe()) => Err(anyhow::anyhow!("handing over took too long")),
+    };
+    // What serves and what writes Events ends with the speaker; both get a moment for what they hold.
+    stop.send_replace(true);
+    let _late = tokio::time::timeout(ENDING, async {
+        let _ended = tokio::join!(serving, recording);
+    })
+    .await;
+    result
 }
 
-impl App {
-    /// Runs until a signal, then hands over and returns.
-    ///
-    /// # Errors
-    /// What keeps the speaker from working at all.
-    pub async fn run(self) -> anyhow::Result<()> {
-        let clients = connect(&self.options).await?;
-        let namespace = self.namespace.clone().unwrap_or_else(|| clients.namespace.clone());
-        tracing::info!(node = %self.node, namespace, version = env!("CARGO_PKG_VERSION"), "starting");
-        let exclusion = Exclusion::load(&self.exclusion).context("interfaces to leave alone")?;
-        let links = Watcher::open(exclusion).await.context("the node's network links")?;
-        let (responder, heard) = Responder::new(Settings::default());
-        let (figures, registry) = Figures::new(self.node.clone(), responder.counts());
-        let (stop, stopped) = stop_on_signals()?;
-
-        let mut tasks = JoinSet::new();
-        let dirty = Dirty::new();
-        let (caches, keepers) = caches(&clients.watches, &namespace, self.class.as_deref(), &dirty);
-        for keeper in keepers {
-            tasks.spawn(async move { match keeper.await {} });
+fn watch_readiness(health: &Health, caches: &Caches, standing: &Arc<Mutex<Standing>>) {
+    let caches = caches.clone();
+    health.ready_when("caches", move || caches.readiness());
+    let standing = standing.clone();
+    health.ready_when("session", move || {
+        let standing = standing.lock().unwrap_or_else(PoisonError::into_inner);
+        if standing.open || !standing.takes_part {
+            return Ok(());
         }
-        let (leases, watching) = watch_leases(&clients.leases, &namespace);
-        tasks.spawn(async move { match watching.await {} });
-        let link_changes = links.links();
-        tasks.spawn(
-            async move { Err(links.run().await.map_or_else(Into::into, |()| ended("links"))) },
-        );
-        let (recorder, recording) =
-            recorder(clients.writes.clone(), "metallb-speaker", self.node.as_str());
-        let recording = tokio::spawn(recording);
-
-        let health = Health::new();
-        let standing = Arc::new(Mutex::new(Standing::default()));
-        self.watch_readiness(&health, &caches, &standing);
-        let planning = health.side_loop("planner", WEDGED);
-        let heartbeat = health.main_loop("speaker", WEDGED);
-        let until = stopped.clone();
-        let serving = serve(self.endpoints, Arc::new(registry), health, wait(until)).await?;
-        let serving = tokio::spawn(serving);
-
-        let planner = Planner::new(self.node.clone(), self.ignore_exclude_label);
-        let services = caches.services.clone();
-        let (plan_tx, plans) = watch::channel(None);
-        tasks.spawn(plan_on_change(planner, caches, dirty, plan_tx, figures.clone(), planning));
-        let reporter = Reporter::new(self.node.clone(), recorder, services, figures, standing);
-        let ears = Ears { leases, plans, links: link_changes, heard, stop: stopped };
-        let hands = self.hands(&clients, &namespace, responder, reporter, heartbeat);
-        let speaker = Speaker::new(self.machine(), ears, hands);
-
-        let result = tokio::select! {
-            () = speaker.run() => Ok(()),
-            Some(ended) = tasks.join_next() => ended.unwrap_or_else(|error| Err(error.into())),
-            () = too_long(stop.subscribe()) => Err(anyhow::anyhow!("handing over took too long")),
-        };
-        // What serves and what writes Events ends with the speaker; both get a moment for what they hold.
-        stop.send_replace(true);
-        let _late = tokio::time::timeout(Duration::from_secs(1), async {
-            let _ended = tokio::join!(serving, recording);
-        })
-        .await;
-        result
-    }
-
-    fn machine(&self) -> Machine {
-        let seed = format!("{:016x}", rand::random::<u64>());
-        Machine::new(self.node.clone(), seed.into())
-    }
-
-    fn hands(
-        &self,
-        clients: &Clients,
-        namespace: &str,
-        responder: Responder,
-        reporter: Reporter,
-        heartbeat: Heartbeat,
-    ) -> Hands {
-        let writer = || LeaseWriter::new(clients.leases.clone(), namespace);
-        Hands { responder, sessions: writer(), claims: writer(), reporter, heartbeat }
-    }
-
-    fn watch_readiness(&self, health: &Health, caches: &Caches, standing: &Arc<Mutex<Standing>>) {
-        let caches = caches.clone();
-        health.ready_when("caches", move || caches.readiness());
-        let standing = standing.clone();
-        health.ready_when("session", move || {
-            let standing = standing.lock().unwrap_or_else(PoisonError::into_inner);
-            if standing.open || !standing.takes_part {
-                return Ok(());
-            }
-            Err(standing.why.clone().unwrap_or_else(|| "not open yet".to_owned()))
-        });
-    }
+        Err(standing.why.clone().unwrap_or_else(|| "not open yet".to_owned()))
+    });
 }
 
 /// Plans whenever something has changed, once all caches are there. The plan that goes out is new.

@@ -8,4 +8,5 @@ pub mod metrics;
 pub mod net;
 pub mod plan;
 pub mod report;
+pub mod settings;
 pub mod watch;

@@ -17,11 +17,14 @@ use crate::metrics::{self, Registry};
 /// Where to listen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Endpoints {
-    /// The address; `None` is every address of the host.
-    pub host: Option<IpAddr>,
+    /// The address of `/metrics`; `None` is every address of the host.
+    pub metrics_host: Option<IpAddr>,
     /// The port of `/metrics`; 0 is off.
     pub metrics_port: u16,
-    /// The port of `/healthz` and `/readyz`; 0 is off. The same as `metrics_port`: one listener has all three.
+    /// The address of `/healthz` and `/readyz`; `None` is every address of the host.
+    pub health_host: Option<IpAddr>,
+    /// The port of `/healthz` and `/readyz`; 0 is off. With address and port those of `/metrics`, one listener has all
+    /// three.
     pub health_port: u16,
 }
 
@@ -52,17 +55,17 @@ pub async fn serve(
     health: Health,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<impl Future<Output = ()> + Send + 'static, ServeError> {
-    let Endpoints { host, metrics_port, health_port } = endpoints;
+    let Endpoints { metrics_host, metrics_port, health_host, health_port } = endpoints;
     let mut listeners = Vec::new();
-    let together = metrics_port == health_port;
+    let together = (metrics_host, metrics_port) == (health_host, health_port);
     if metrics_port != 0 {
-        let listener = bind(host, metrics_port, "metrics", "--port").await?;
+        let listener = bind(metrics_host, metrics_port, "metrics", "--port").await?;
         let routes = metrics_routes(registry);
         let routes = if together { routes.merge(health_routes(health.clone())) } else { routes };
         listeners.push((listener, routes));
     }
     if health_port != 0 && !together {
-        let listener = bind(host, health_port, "health", "--health-probe-port").await?;
+        let listener = bind(health_host, health_port, "health", "--health-probe-port").await?;
         listeners.push((listener, health_routes(health)));
     }
     Ok(answer(listeners, stop))

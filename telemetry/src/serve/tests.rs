@@ -28,7 +28,8 @@ async fn ask(port: u16, path: &str) -> io::Result<String> {
 }
 
 fn endpoints(metrics_port: u16, health_port: u16) -> Endpoints {
-    Endpoints { host: Some(LOOPBACK), metrics_port, health_port }
+    let host = Some(LOOPBACK);
+    Endpoints { metrics_host: host, metrics_port, health_host: host, health_port }
 }
 
 #[tokio::test]
