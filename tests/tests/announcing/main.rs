@@ -1,0 +1,14 @@
+//! Speakers on real nodes: which one answers for an address, what a client sees when that changes, and what people are
+//! told of it.
+//!
+//! Services get their addresses by hand here, as from a controller, so that only speakers are on trial.
+#![forbid(unsafe_code)]
+
+mod cold_start;
+mod crash;
+mod leaving;
+mod local_policy;
+mod outage;
+mod readings;
+mod same_node;
+mod scene;

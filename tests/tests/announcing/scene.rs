@@ -1,0 +1,277 @@
+//! What the stories have in common: Services with addresses, speakers, and who answers for what.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, ensure};
+use futures::future::try_join_all;
+use herald_api::lease::{Record, decode};
+use herald_core::ownership::record::{Claim, Session};
+use herald_core::wire::Mac;
+use herald_tests::lab::Lab;
+use herald_tests::lab::endpoint::Endpoint;
+use herald_tests::lab::node::{Backend, Node};
+use herald_tests::lab::observation::{Ask, Observation, later};
+use herald_tests::lab::prober::Prober;
+use herald_tests::lab::process::Process;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Service;
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams};
+use serde_json::json;
+
+/// Where Herald is installed.
+pub(crate) const NAMESPACE: &str = "herald-system";
+/// For what is not measured: long enough for a machine that compiles beside.
+pub(crate) const SETTLE: Duration = Duration::from_secs(30);
+/// Between two questions of the prober.
+pub(crate) const ASKS: Duration = Duration::from_millis(10);
+/// A crashed owner is replaced within this: its session's duration, one period and the writes.
+pub(crate) const REPLACED_WITHIN: Duration = Duration::from_secs(9);
+/// Two may answer one question when a planned move straddles it.
+const ONE_ASK: Duration = Duration::from_millis(20);
+
+const CONFIGURATION: &str = r#"
+apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {name: lan, namespace: herald-system}
+spec: {addresses: ["192.168.112.0/24", "fd00:99::112:0/112"]}
+---
+apiVersion: metallb.io/v1beta1
+kind: L2Advertisement
+metadata: {name: lan, namespace: herald-system}
+spec: {ipAddressPools: [lan], interfaces: [lan0]}
+"#;
+
+/// Herald is installed, one pool is announced on the LAN, and no speaker runs yet.
+pub(crate) struct Scene<'l> {
+    pub(crate) lab: &'l Lab,
+}
+
+impl<'l> Scene<'l> {
+    pub(crate) async fn set(lab: &'l Lab) -> anyhow::Result<Self> {
+        lab.install().await?;
+        // The API server serves a new kind a moment after it took its definition.
+        let configure = async || lab.apply(CONFIGURATION).await;
+        lab.await_condition("the pool is taken", SETTLE, configure).await?;
+        Ok(Self { lab })
+    }
+
+    /// Makes the Service `name` with `vips` in its status, at most one of each family, served by `backends`.
+    pub(crate) async fn serve(
+        &self,
+        name: &str,
+        policy: &str,
+        vips: &[IpAddr],
+        backends: &[&Backend],
+    ) -> anyhow::Result<()> {
+        let family = |vip: &IpAddr| if vip.is_ipv4() { "IPv4" } else { "IPv6" };
+        let families: Vec<_> = vips.iter().map(family).collect();
+        let stack = if vips.len() > 1 { "RequireDualStack" } else { "SingleStack" };
+        let service = json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name},
+            "spec": {
+                "type": "LoadBalancer",
+                "ipFamilies": families,
+                "ipFamilyPolicy": stack,
+                "externalTrafficPolicy": policy,
+                "ports": [{"port": 80}],
+            },
+        });
+        let services = self.services();
+        let told = || format!("write the Service {name}");
+        let apply = PatchParams::apply("lab").force();
+        services.patch(name, &apply, &Patch::Apply(&service)).await.with_context(told)?;
+        self.back(name, backends).await?;
+        let ingress: Vec<_> = vips.iter().map(|vip| json!({"ip": vip})).collect();
+        let status = json!({"status": {"loadBalancer": {"ingress": ingress}}});
+        let merge = Patch::Merge(&status);
+        services.patch_status(name, &PatchParams::default(), &merge).await.with_context(told)?;
+        Ok(())
+    }
+
+    /// Makes `backends` all that the Service `name` has.
+    pub(crate) async fn back(&self, name: &str, backends: &[&Backend]) -> anyhow::Result<()> {
+        let endpoints: Vec<_> = backends.iter().map(|one| Endpoint::ready(one)).collect();
+        self.lab.set_endpoints("default", name, &endpoints).await
+    }
+
+    pub(crate) fn services(&self) -> Api<Service> {
+        Api::default_namespaced(self.lab.client())
+    }
+
+    /// Starts a speaker on every node.
+    pub(crate) fn speak(&self) -> anyhow::Result<Vec<Process>> {
+        self.lab.nodes().iter().map(|node| self.speak_on(node)).collect()
+    }
+
+    /// Starts the speaker of `node`.
+    pub(crate) fn speak_on(&self, node: &Node) -> anyhow::Result<Process> {
+        self.lab.start_speaker(node, &["--log-level", "debug"])
+    }
+
+    /// Every Lease of Herald's speakers, as read.
+    async fn records(&self) -> anyhow::Result<Vec<Record>> {
+        let leases: Api<Lease> = Api::namespaced(self.lab.client(), NAMESPACE);
+        let all = leases.list(&ListParams::default()).await.context("list the Leases")?;
+        let decoded = all.items.iter().filter_map(decode);
+        decoded
+            .map(|lease| {
+                ensure!(lease.problems.is_empty(), "{:?}: {:?}", lease.record, lease.problems);
+                Ok(lease.record)
+            })
+            .collect()
+    }
+
+    pub(crate) async fn claims(&self) -> anyhow::Result<BTreeMap<IpAddr, Claim>> {
+        let records = self.records().await?.into_iter();
+        Ok(records
+            .filter_map(|record| match record {
+                Record::Claim(claim) => Some((claim.address, claim)),
+                Record::Session(_) => None,
+            })
+            .collect())
+    }
+
+    pub(crate) async fn sessions(&self) -> anyhow::Result<BTreeMap<String, Session>> {
+        let records = self.records().await?.into_iter();
+        Ok(records
+            .filter_map(|record| match record {
+                Record::Session(session) => Some((session.node.to_string(), session)),
+                Record::Claim(_) => None,
+            })
+            .collect())
+    }
+
+    /// Waits until each node of `nodes` has an open session, and neither leaves.
+    pub(crate) async fn await_sessions(&self, nodes: &[Node]) -> anyhow::Result<()> {
+        self.lab
+            .await_condition("the sessions are open", SETTLE, async || {
+                let sessions = self.sessions().await?;
+                for node in nodes {
+                    let session = sessions.get(node.name()).context("no session")?;
+                    ensure!(session.open_for.is_some() && !session.leaving, "{session:?}");
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Whose hardware address `mac` is.
+    pub(crate) fn node_of(&self, mac: Mac) -> anyhow::Result<&'l Node> {
+        let found = self.lab.nodes().iter().find(|node| node.lan_mac() == mac);
+        found.with_context(|| format!("no node has {mac}"))
+    }
+
+    /// Waits until all of `vips` are answered, and returns by whom: the same node for all.
+    pub(crate) async fn await_owner(
+        &self,
+        prober: &Prober,
+        vips: &[IpAddr],
+    ) -> anyhow::Result<&'l Node> {
+        self.await_owner_but(prober, vips, None).await
+    }
+
+    /// As [`Scene::await_owner`], by another node than `former`.
+    pub(crate) async fn await_owner_but(
+        &self,
+        prober: &Prober,
+        vips: &[IpAddr],
+        former: Option<&Node>,
+    ) -> anyhow::Result<&'l Node> {
+        let former = former.map(Node::lan_mac);
+        self.lab
+            .await_condition("one node answers for all", SETTLE, async || {
+                let mut owner = None;
+                for &vip in vips {
+                    let mac = self.answered_now(prober, vip)?;
+                    ensure!(Some(mac) != former, "{vip} is still at {mac}");
+                    ensure!(*owner.get_or_insert(mac) == mac, "{vip} is at {mac}, not {owner:?}");
+                }
+                self.node_of(owner.context("no address")?)
+            })
+            .await
+    }
+
+    /// Who answered one of the last questions for `vip`.
+    pub(crate) fn answered_now(&self, prober: &Prober, vip: IpAddr) -> anyhow::Result<Mac> {
+        let seen = prober.seen(vip)?;
+        let latest = seen.asks.iter().rev().take(5).find_map(|ask| ask.answers.last());
+        Ok(latest.with_context(|| format!("nobody answers for {vip}"))?.mac)
+    }
+
+    /// Waits until the prober, which asks for `vip`, has done so for `span` longer, whatever is answered.
+    pub(crate) async fn observe(
+        &self,
+        prober: &Prober,
+        vip: IpAddr,
+        span: Duration,
+    ) -> anyhow::Result<()> {
+        let until = prober.seen(vip)?.ended + span;
+        self.lab
+            .await_condition("the prober has asked on", span + SETTLE, async || {
+                ensure!(prober.seen(vip)?.ended >= until, "it asks");
+                Ok(())
+            })
+            .await
+    }
+
+    /// GETs `/` from `vip` as the client until that succeeds; what was answered.
+    pub(crate) async fn reach(&self, vip: IpAddr) -> anyhow::Result<String> {
+        self.lab
+            .await_condition(&format!("{vip} is reached"), SETTLE, async || {
+                let answer = self.lab.get(SocketAddr::new(vip, 80), Duration::from_secs(1)).await?;
+                ensure!(answer.status == 200, "{answer:?}");
+                Ok(answer.body)
+            })
+            .await
+    }
+}
+
+/// Several Services at once.
+pub(crate) async fn all<T>(
+    each: impl IntoIterator<Item = impl Future<Output = anyhow::Result<T>>>,
+) -> anyhow::Result<Vec<T>> {
+    try_join_all(each).await
+}
+
+/// An error if two hosts answered one question.
+pub(crate) fn one_voice(vip: IpAddr, seen: &Observation) -> anyhow::Result<()> {
+    let several = seen.answered_by_several();
+    ensure!(several.is_empty(), "{vip}: {} questions had two answers: {several:?}", several.len());
+    Ok(())
+}
+
+/// An error if two hosts answered side by side for longer than one question of 20 ms may straddle a planned move;
+/// `moves` such moves were made.
+pub(crate) fn one_voice_but_for(
+    moves: usize,
+    vip: IpAddr,
+    seen: &Observation,
+) -> anyhow::Result<usize> {
+    let several = seen.answered_by_several();
+    let mut runs: Vec<(&Ask, &Ask)> = Vec::new();
+    for ask in &several {
+        match runs.last_mut() {
+            Some((_, last)) if later(last.at, ask.at) < Duration::from_secs(1) => *last = ask,
+            _ => runs.push((ask, ask)),
+        }
+    }
+    ensure!(runs.len() <= moves, "{vip}: {several:?}");
+    for (first, last) in &runs {
+        let took = later(first.at, last.at);
+        ensure!(took < ONE_ASK, "{vip}: two answered for {took:?}: {several:?}");
+    }
+    Ok(several.len())
+}
+
+/// Times between two moments, in milliseconds, signed.
+pub(crate) fn millis(from: SystemTime, to: SystemTime) -> f64 {
+    match to.duration_since(from) {
+        Ok(span) => span.as_secs_f64() * 1e3,
+        Err(error) => -error.duration().as_secs_f64() * 1e3,
+    }
+}
