@@ -17,7 +17,7 @@ use herald_core::ownership::view::LeaseKey;
 use herald_core::time::{Moment, Span};
 use herald_telemetry::health::Heartbeat;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use crate::net::links::Links;
@@ -83,6 +83,7 @@ impl Speaker {
             let now = self.now();
             if inputs.is_empty() {
                 self.machine.handle_deadline(now);
+                self.hands.reporter.counted(&self.machine);
             }
             for input in inputs {
                 self.take(input, now);
@@ -116,9 +117,9 @@ impl Speaker {
                 }
             }
             Some(written) = self.writes.join_next() => {
-                batch.extend(written.ok().map(Happened::of_write));
+                batch.push(Happened::of_write(written));
                 while let Some(written) = self.writes.try_join_next() {
-                    batch.extend(written.ok().map(Happened::of_write));
+                    batch.push(Happened::of_write(written));
                 }
             }
             Some(heard) = ears.heard.recv() => {
@@ -242,7 +243,9 @@ enum Happened {
 }
 
 impl Happened {
-    fn of_write((key, outcome, took): (LeaseKey, WriteOutcome, Duration)) -> Self {
+    fn of_write(ended: Result<(LeaseKey, WriteOutcome, Duration), JoinError>) -> Self {
+        // A write without an outcome would leave its Lease in flight for ever: better to begin anew.
+        let (key, outcome, took) = ended.expect("a write ends by itself, and not by a panic");
         let took = Span::millis(took.as_millis().try_into().unwrap_or(u64::MAX));
         Self::Input(Input::Written(key, outcome, took))
     }

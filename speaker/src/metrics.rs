@@ -4,11 +4,14 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use herald_core::name::{NodeName, ServiceId};
-use herald_telemetry::metrics::{Counter, EncodeLabelSet, Family, Gauge, Registry, registry};
+use herald_telemetry::metrics::{
+    Counter, EncodeLabelSet, Family, Gauge, Histogram, Registry, Unit, registry,
+};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::exponential_buckets;
 
 use crate::net::count::{AddressCounts, Counts};
 
@@ -60,6 +63,12 @@ pub struct Figures {
     pub owned: Gauge,
     /// How often it began or ceased to answer for one, by rule.
     pub changes: Family<RuleLabel, Counter>,
+    /// How long nobody had owned an address when this node took it, in seconds.
+    pub vacancy: Histogram,
+    /// Claims that there are.
+    pub claims: Gauge,
+    /// Sessions that are open.
+    pub sessions: Gauge,
     /// Addresses that it is no candidate for, by reason.
     pub unfit: Family<UnfitLabel, Gauge>,
     /// Lease writes.
@@ -85,6 +94,9 @@ impl Figures {
         let figures = Self {
             owned: Gauge::default(),
             changes: Family::default(),
+            vacancy: Histogram::new(exponential_buckets(0.01, 2.0, 12)),
+            claims: Gauge::default(),
+            sessions: Gauge::default(),
             unfit: Family::default(),
             writes: Family::default(),
             sessions_closed: Counter::default(),
@@ -112,6 +124,14 @@ impl Figures {
             "Times this node began or ceased to answer for an address, by rule",
             figures.changes.clone(),
         );
+        ours.register_with_unit(
+            "vacancy",
+            "How long nobody had owned an address when this node took it",
+            Unit::Seconds,
+            figures.vacancy.clone(),
+        );
+        ours.register("claims", "Claims on addresses, of all nodes", figures.claims.clone());
+        ours.register("open_sessions", "Open sessions of speakers", figures.sessions.clone());
         ours.register(
             "unfit_vips",
             "Addresses this node is no candidate for, by reason",

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use herald_cluster::cache::Cache;
 use herald_cluster::events::{Note, Recorder, Severity};
@@ -78,6 +79,13 @@ impl Reporter {
         }
     }
 
+    /// What stands in the Leases, counted.
+    pub fn counted(&self, machine: &Machine) {
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.figures.claims.set(count(machine.view().claims().count()));
+        self.figures.sessions.set(count(machine.view().open_sessions().count()));
+    }
+
     /// Exactly these addresses are answered for now.
     pub fn answering(&mut self, addresses: impl Iterator<Item = IpAddr>) {
         self.answered = addresses.collect();
@@ -96,8 +104,11 @@ impl Reporter {
     /// Tells of `report`.
     pub fn report(&self, report: &Report) {
         match report {
-            Report::Moved { address, from, to, answers, cause } => {
+            Report::Moved { address, from, to, answers, cause, vacant } => {
                 self.moved(*address, from, to, *answers, cause);
+                if let Some(vacant) = vacant {
+                    self.figures.vacancy.observe(Duration::from_millis(vacant.0).as_secs_f64());
+                }
             }
             Report::Session(news) => self.session(news),
             Report::ClosedPeer(node) => {

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::announcement::Announcements;
-use super::claim::{self, HAND_OVER, Leaving, State};
+use super::claim::{self, HAND_OVER, Leaving, Standing, State};
 use super::peers::Peers;
 use super::plan::{Interfaces, Plan};
 use super::record::{Claim, Holder, LeaseEvent, LeaseWrite, Link, WriteOutcome};
@@ -92,6 +92,8 @@ pub enum Report {
         answers: (bool, bool),
         /// Why.
         cause: Cause,
+        /// How long nobody owned it before, where this speaker took it from nobody.
+        vacant: Option<Span>,
     },
     /// This speaker's session.
     Session(SessionNews),
@@ -115,6 +117,8 @@ struct Part {
     announced: bool,
     /// Why the claim was written, to be told when it is mine.
     taking: Option<Cause>,
+    /// Since when nobody has owned the address, as far as this speaker saw while it was about to take it.
+    vacant_since: Option<Moment>,
     /// When a stranger was last reported.
     stranger: Option<Moment>,
 }
@@ -454,7 +458,12 @@ impl Machine {
             self.write_claim(address, write, &cause);
         }
         let interfaces = self.allowed_interfaces(address);
+        let vacant = matches!(facts.claim, Standing::Free { held: false, .. })
+            && matches!(step.state, State::Waiting { .. } | State::Taking);
         self.enter(address, step.state, interfaces, cause, now);
+        if let Some(part) = self.parts.get_mut(&address).filter(|_| vacant) {
+            part.vacant_since.get_or_insert(now);
+        }
     }
 
     fn write_claim(&mut self, address: IpAddr, write: claim::Write, cause: &Cause) {
@@ -520,7 +529,8 @@ impl Machine {
         if from != to && (before || after) {
             let cause = part.taking.take().filter(|_| !before && after).unwrap_or(cause);
             let answers = (before, after);
-            let report = Report::Moved { address, from, to, answers, cause };
+            let vacant = part.vacant_since.take().map(|since| now.since(since));
+            let report = Report::Moved { address, from, to, answers, cause, vacant };
             self.outputs.push_back(Output::Report(report));
         }
         if part.state == State::Idle {

@@ -142,6 +142,30 @@ fn a_free_address_is_taken_answered_and_announced() {
 }
 
 #[test]
+fn who_takes_an_address_tells_how_long_nobody_owned_it() {
+    let told = |speaker: &Speaker| {
+        speaker.outputs.iter().find_map(|output| match output {
+            Output::Report(Report::Moved { answers: (false, true), vacant, .. }) => Some(*vacant),
+            _ => None,
+        })
+    };
+    let claims = [claim(1, "b", "b1")];
+    let nodes = [("a", 0), ("b", 0)];
+    let mut speaker = Speaker::sure(plan("a", 1, &nodes), &[session("b", "b1", 1)], &claims);
+    assert_eq!(speaker.state(1), "Idle");
+    let closed = Session { open_for: None, ..session("b", "b1", 1) };
+    speaker.feed(Input::Leases(LeaseEvent::Session(version(2), closed)));
+    speaker.now = speaker.now + Span(40);
+    speaker.store_claim(1);
+    assert_eq!(told(&speaker), Some(Some(Span(40))));
+
+    let leaving = Session { leaving: true, ..session("b", "b1", 1) };
+    let mut speaker = Speaker::sure(plan("a", 1, &nodes), &[leaving], &claims);
+    speaker.store_claim(1);
+    assert_eq!(told(&speaker), Some(None), "who hands over still answers");
+}
+
+#[test]
 fn without_a_renewal_shown_nothing_is_taken() {
     let mut speaker = Speaker::new(plan("a", 1, &[("a", 0)]));
     speaker.feed(Input::Leases(LeaseEvent::Listed(vec![], vec![])));
