@@ -16,6 +16,7 @@ pub mod events;
 pub mod feed;
 pub mod leader;
 pub mod leases;
+pub mod servers;
 
 mod swap;
 

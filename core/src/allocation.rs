@@ -9,7 +9,7 @@ pub mod pools;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-pub use self::demand::{Age, Demand, Families, Port, Protocol, Sharing, Wants};
+pub use self::demand::{Age, Demand, Families, Sharing, Wants};
 pub use self::pools::{Namespaces, Pools};
 use crate::name::{PoolName, ServiceId};
 use crate::why::address::Why;

@@ -13,6 +13,7 @@ pub mod config;
 pub mod label;
 pub mod name;
 pub mod ownership;
+pub mod port;
 pub mod time;
 pub mod why;
 pub mod wire;

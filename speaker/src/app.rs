@@ -1,7 +1,7 @@
 //! Starts every task, and ends them in order.
 //!
 //! ```text
-//!   5 cache keepers ──Dirty──▶ planner ──watch<Plan>───────┐
+//!   5 cache keepers ──Dirty──▶ planner ──watch<Plan>───────┐        (a sixth keeper tells the clients all API servers)
 //!   Lease watch ─────────────────mpsc(1024)────────────────┤
 //!   link watcher ────────────────watch<Links>──────────────┼──▶ the loop (apply) ──▶ responder ──▶ the wire
 //!   responder's ports ───────────mpsc(1024): heard─────────┤         │
@@ -20,6 +20,7 @@ use herald_cluster::cache::Dirty;
 use herald_cluster::client::connect;
 use herald_cluster::events::recorder;
 use herald_cluster::leases::{LeaseWriter, watch_leases};
+use herald_cluster::servers::follow_servers;
 use herald_core::ownership::machine::Machine;
 use herald_core::ownership::plan::Plan;
 use herald_telemetry::health::{Health, Heartbeat};
@@ -73,6 +74,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     }
     let (leases, watching) = watch_leases(&clients.leases, &namespace);
     tasks.spawn(async move { match watching.await {} });
+    let servers = follow_servers(&clients);
+    tasks.spawn(async move { match servers.await {} });
     let link_changes = links.links();
     tasks.spawn(async move { Err(links.run().await.map_or_else(Into::into, |()| ended("links"))) });
     let (recorder, recording) = recorder(clients.writes.clone(), COMPONENT, node.as_str());

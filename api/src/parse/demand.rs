@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use herald_core::address::Family;
-use herald_core::allocation::{Age, Demand, Families, Port, Protocol, Sharing, Wants};
+use herald_core::allocation::{Age, Demand, Families, Sharing, Wants};
 use herald_core::name::ServiceId;
+use herald_core::port::{Port, Protocol};
 use herald_core::why::address::{RequestFault, Why};
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServiceSpec};
 use kube::ResourceExt;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::address::Family;
 use crate::label::Labels;
 use crate::name::{PoolName, ServiceId};
+use crate::port::Port;
 use crate::why::address::Why;
 
 /// A Service of ours, as the planner sees it.
@@ -108,40 +109,4 @@ pub struct Sharing {
     /// Empty for `externalTrafficPolicy: Cluster`; the canonical selector for `Local`, because the node that answers
     /// must host the endpoints of every Service on the address.
     pub backend: Arc<str>,
-}
-
-/// A port as clients see it: TCP 53 and UDP 53 do not clash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Port {
-    /// The transport protocol.
-    pub protocol: Protocol,
-    /// 1 to 65535.
-    pub number: u16,
-}
-
-impl std::fmt::Display for Port {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.protocol, self.number)
-    }
-}
-
-/// A Service port's transport protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Protocol {
-    /// TCP, which Kubernetes also takes for granted where nothing is said.
-    Tcp,
-    /// UDP.
-    Udp,
-    /// SCTP.
-    Sctp,
-}
-
-impl std::fmt::Display for Protocol {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Tcp => "TCP",
-            Self::Udp => "UDP",
-            Self::Sctp => "SCTP",
-        })
-    }
 }

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 
 use rangemap::RangeInclusiveSet;
 
-use super::demand::{Demand, Port, Sharing};
+use super::demand::{Demand, Sharing};
 use super::pools::{Pools, gives};
 use crate::address::{Family, bits, from_bits};
 use crate::config::Pool;
+use crate::port::Port;
 use crate::why::address::{NAMED_AT_MOST, Why};
 
 /// A demand's position in the plan's input.

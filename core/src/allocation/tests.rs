@@ -11,6 +11,7 @@ use super::*;
 use crate::address::{AddressRange, Family};
 use crate::config::{Pool, ServiceAllocation};
 use crate::label::{Labels, Requirement, Selector};
+use crate::port::{Port, Protocol};
 
 /// A world that owns its parts.
 #[derive(Clone, Debug)]

@@ -4,8 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::address::Family;
-use crate::allocation::demand::Port;
 use crate::name::{PoolName, ServiceId};
+use crate::port::Port;
 
 /// How many pools, or Services in the way, a [`Why`] names before it only counts them.
 ///

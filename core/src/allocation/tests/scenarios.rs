@@ -1,6 +1,7 @@
 //! One case per sentence. A Service is a line of words; the older come first; what follows `=>` is its verdict.
 
 use super::*;
+use crate::port::{Port, Protocol};
 
 /// `name range,range word…`; words: `manual`, `avoid`, `priority=1`, `namespace=n`, `team=t` (namespaces by label),
 /// `app=a` (Services by label).

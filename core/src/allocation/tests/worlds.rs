@@ -1,5 +1,6 @@
 //! Random worlds, small enough that everything in them collides.
 
+use crate::port::{Port, Protocol};
 use proptest::collection::{btree_set, vec};
 use proptest::option::weighted;
 use proptest::prelude::*;
