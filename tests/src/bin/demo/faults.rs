@@ -6,13 +6,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, ensure};
 use herald_api::annotation::EXCLUDE_LABEL;
-use herald_tests::lab::node::Node;
+use herald_tests::lab::node::{BACKEND_PORT, Node};
 use herald_tests::lab::process::Process;
 use herald_tests::lab::wait::await_condition;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::install::{Vip, start_controller};
+use super::install::{PORT, Vip, curl, start_controller, url};
 use super::screen::seconds;
 use super::stage::{SETTLE, Stage, listed};
 use super::watch::{ASK_PERIOD, CONNECT_PERIOD, Connections, Seen, Watch};
@@ -252,18 +252,26 @@ pub(crate) async fn controller_crash(stage: &Stage<'_>) -> anyhow::Result<()> {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": service},
-        "spec": {"type": "LoadBalancer", "selector": {"app": "web"}, "ports": [{"port": 80}]},
+        "spec": {
+            "type": "LoadBalancer",
+            "selector": {"app": "web"},
+            "ports": [{"port": PORT, "targetPort": BACKEND_PORT}],
+        },
     });
     let granted = async {
         lab.apply(&late.to_string()).await?;
         await_condition(&format!("{service} has an address"), SETTLE, async || {
-            ensure!(!stage.addresses(service).await?.is_empty(), "it has none");
-            Ok(())
+            stage.addresses(service).await?.pop().context("it has none")
         })
         .await
     };
-    screen.step(&format!("{leader} is killed; a new Service asks for an address"), granted).await?;
+    let address = screen
+        .step(&format!("{leader} is killed; a new Service asks for an address"), granted)
+        .await?;
     let took = began.elapsed();
+    let url = url(address);
+    let reached = await_condition(&url, SETTLE, async || curl(stage, &url).await);
+    screen.step(&format!("$ curl {url}"), reached).await?;
     let now = stage.leader().await?;
     let said = format!("after {}, by {now}", seconds(took));
     let expected = format!("within {} s", NEW_LEADER.as_secs());

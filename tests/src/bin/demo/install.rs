@@ -88,7 +88,9 @@ pub(crate) async fn install(stage: &Stage<'_>) -> anyhow::Result<()> {
     };
     let what = "$ kubectl apply -f pool.yaml -f advertisement.yaml (manifests/examples)";
     screen.step(what, apply).await?;
-    screen.show(&format!("\n{}\n\n", manifests::without_comments(&configuration)));
+    screen.gap();
+    screen.show(&manifests::without_comments(&configuration));
+    screen.gap();
     screen.show(
         "No kubelet runs here, so the demo starts what the workloads name, under their accounts:",
     );
@@ -194,8 +196,7 @@ pub(crate) async fn reach(stage: &Stage<'_>, vips: &[Vip]) -> anyhow::Result<()>
         // No more than one: see its families.
         let mut ok = wish.service != FIXED || own.iter().all(|vip| vip.address == fixed);
         for vip in own {
-            let url = format!("http://{}/", vip.server());
-            let url = url.replace(":80/", "/");
+            let url = url(vip.address);
             let what = format!("{url} answers");
             let reached = await_condition(&what, SETTLE, async || {
                 let body = curl(stage, &url).await?;
@@ -215,8 +216,16 @@ pub(crate) async fn reach(stage: &Stage<'_>, vips: &[Vip]) -> anyhow::Result<()>
     owners(stage, vips).await
 }
 
+/// Where a client finds the Service at `address`, at the port that needs no name.
+pub(crate) fn url(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => format!("http://{address}/"),
+        IpAddr::V6(address) => format!("http://[{address}]/"),
+    }
+}
+
 /// GETs `url` from the client's place by the real curl.
-async fn curl(stage: &Stage<'_>, url: &str) -> anyhow::Result<String> {
+pub(crate) async fn curl(stage: &Stage<'_>, url: &str) -> anyhow::Result<String> {
     let client = stage.lab.client_namespace().name();
     let output = tokio::process::Command::new("ip")
         .args(["netns", "exec", client, "curl", "--silent", "--show-error", "--fail"])
@@ -257,9 +266,10 @@ async fn owners(stage: &Stage<'_>, vips: &[Vip]) -> anyhow::Result<()> {
     let claimed = stage.claimed(&addresses).await?;
     let seen = watch.end(stage, 0).await?;
     let mut right = 0;
+    stage.screen.gap();
     stage
         .screen
-        .show(&format!("\n{:<18}{:<16}{:<14}{}", "address", "Service", "answered by", "Lease"));
+        .show(&format!("{:<18}{:<16}{:<14}{}", "address", "Service", "answered by", "Lease"));
     for vip in vips {
         let answering = seen.nodes(stage, vip.address)?;
         let lease = &claimed[&vip.address];

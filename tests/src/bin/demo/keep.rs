@@ -42,7 +42,7 @@ pub(crate) async fn up(stage: &Stage<'_>) -> anyhow::Result<()> {
     let (lab, screen) = (&stage.lab, stage.screen);
     let name = lab.name();
     screen.page(&format!(
-        "\nThe cluster stays up. In another terminal, as root:\n\n\
+        "The cluster stays up. In another terminal, as root:\n\n\
          \x20   export KUBECONFIG={}\n\
          \x20   kubectl get services,leases --all-namespaces    # or {}\n\
          \x20   ip netns exec {name}-client bash    # the client: curl, ping, arping\n\

@@ -54,12 +54,12 @@ async fn run(screen: &Screen) -> anyhow::Result<ExitCode> {
         stage = walk(screen) => stage?,
         asked = keep::asked_to_end() => {
             asked?;
-            screen.page("\n\nInterrupted; everything was ended.\n");
+            screen.page("\nInterrupted; everything was ended.");
             return Ok(ExitCode::from(INTERRUPTED));
         }
     };
     let failed = stage.verdicts.borrow().failed();
-    screen.page(&format!("\n{}", stage.verdicts.borrow()));
+    screen.page(&stage.verdicts.borrow().to_string());
     if failed > 0 {
         screen.page(&format!("{failed} not as expected.\n"));
         stage.lab.keep_folder();
@@ -69,12 +69,8 @@ async fn run(screen: &Screen) -> anyhow::Result<ExitCode> {
     if env::var("KEEP").is_ok_and(|keep| !keep.is_empty() && keep != "0") {
         keep::up(&stage).await?;
     }
-    screen.page("\n");
-    let end = async {
-        drop(stage);
-        Ok(())
-    };
-    screen.step("everything is ended", end).await?;
+    drop(stage);
+    screen.page("Everything is ended.");
     Ok(if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -85,7 +81,7 @@ async fn walk(screen: &Screen) -> anyhow::Result<Stage<'_>> {
     let stage = Stage::new(screen, screen.step(what, Lab::boot(NODES)).await?);
     if let Err(error) = story(&stage).await {
         let said = format!("{error:#}");
-        stage.judge(false, "the walk goes on to its end", "nothing stops it", &said);
+        stage.judge(false, screen.present_chapter(), "comes to its end", &said);
     }
     Ok(stage)
 }
@@ -97,7 +93,7 @@ async fn story(stage: &Stage<'_>) -> anyhow::Result<()> {
     install::reach(stage, &vips).await?;
     faults::power_loss(stage, &vips).await?;
     faults::drain(stage, &vips).await?;
-    faults::api_outage(stage, &vips).await?;
     faults::controller_crash(stage).await?;
+    faults::api_outage(stage, &vips).await?;
     faults::overall(stage)
 }

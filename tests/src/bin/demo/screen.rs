@@ -19,6 +19,7 @@ const TURN: Duration = Duration::from_millis(120);
 pub(crate) struct Screen {
     began: Instant,
     terminal: bool,
+    chapter: Cell<&'static str>,
     /// Whether the last line is empty.
     apart: Cell<bool>,
 }
@@ -27,14 +28,25 @@ impl Screen {
     /// The screen; its clock starts now.
     pub(crate) fn new() -> Self {
         let terminal = stdout().is_terminal();
-        Self { began: Instant::now(), terminal, apart: Cell::new(true) }
+        Self {
+            began: Instant::now(),
+            terminal,
+            chapter: Cell::new("the beginning"),
+            apart: Cell::new(true),
+        }
     }
 
     /// Begins a chapter.
-    pub(crate) fn chapter(&self, title: &str) {
+    pub(crate) fn chapter(&self, title: &'static str) {
+        self.chapter.set(title);
         self.gap();
         self.line(title);
         self.line(&"-".repeat(title.chars().count()));
+    }
+
+    /// The title of the chapter that was begun last.
+    pub(crate) fn present_chapter(&self) -> &'static str {
+        self.chapter.get()
     }
 
     /// An empty line, unless there is one.
@@ -136,7 +148,7 @@ fn beginning(elapsed: Duration, what: &str) -> String {
 /// What leads from a step's `beginning` to its `end`, which stands at the right edge.
 fn leader(beginning: &str, end: &str) -> String {
     let taken = beginning.chars().count() + end.chars().count() + 2;
-    let dots = WIDTH.saturating_sub(taken).max(2);
+    let dots = WIDTH.saturating_sub(taken).max(1);
     format!(" {} {end}", ".".repeat(dots))
 }
 
@@ -178,7 +190,7 @@ mod tests {
         assert_eq!(line.chars().count(), WIDTH);
         assert!(line.ends_with(". 0.5 s"), "{line}");
         let long = "x".repeat(WIDTH);
-        assert_eq!(leader(&long, "0.5 s"), " .. 0.5 s");
+        assert_eq!(leader(&long, "0.5 s"), " . 0.5 s");
     }
 
     #[test]
