@@ -2,11 +2,14 @@
 
 use std::collections::btree_map::Entry;
 use std::env;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::PoisonError;
+use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 
+use super::http::{self, Answer};
 use super::identity::Identity;
 use super::namespace::Namespace;
 use super::network::Segment;
@@ -16,6 +19,8 @@ use super::{Lab, workspace};
 
 /// The number of controller replica 0 on the management network.
 const CONTROLLER_HOST: u8 = 100;
+/// How long a controller may take to answer at one of its endpoints.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where Herald is installed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,6 +109,23 @@ impl Lab {
         let process = program.start(place, self.folder())?;
         self.keep(process.clone());
         Ok(process)
+    }
+
+    /// GETs `path` from `port` of controller replica `replica`, as a probe on its own host would.
+    pub async fn ask_controller(
+        &self,
+        replica: u8,
+        port: u16,
+        path: &'static str,
+    ) -> anyhow::Result<Answer> {
+        let server = SocketAddr::from(([127, 0, 0, 1], port));
+        let asked = {
+            let places = self.controllers.lock().unwrap_or_else(PoisonError::into_inner);
+            let place = places.get(&replica);
+            let place = place.with_context(|| format!("no controller {replica} was started"))?;
+            place.spawn(http::get(server, path, PATIENCE))
+        };
+        Ok(asked.await??)
     }
 
     /// Starts the speaker of `node`, called `herald-speaker-<node>`, with NET_RAW as its only capability.
