@@ -281,7 +281,7 @@ async fn owners(stage: &Stage<'_>, vips: &[Vip]) -> anyhow::Result<()> {
     }
     stage.show_kubectl(&["get", "leases", "--namespace", HERALD, "--selector", KIND_LABEL]).await?;
     stage.screen.show("The rules by which they decide, R1 to R10, are those of docs/ownership.md:");
-    show_events(stage).await?;
+    show_events(stage, "involvedObject.kind=Service").await?;
     let all = vips.len();
     let expected = "one node, its Lease's";
     let what = "who answers for each address";
@@ -295,10 +295,9 @@ async fn owners(stage: &Stage<'_>, vips: &[Vip]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the cluster's Events tell of the Services.
-async fn show_events(stage: &Stage<'_>) -> anyhow::Result<()> {
+/// Shows the cluster's Events of the objects that the field selector `of` selects.
+pub(crate) async fn show_events(stage: &Stage<'_>, of: &str) -> anyhow::Result<()> {
     let columns = "custom-columns=REASON:.reason,SERVICE:.involvedObject.name,MESSAGE:.message";
-    let select = "--field-selector=involvedObject.kind=Service";
-    let sort = "--sort-by=.lastTimestamp";
-    stage.show_kubectl(&["get", "events", select, sort, "--output", columns]).await
+    let (select, sort) = (format!("--field-selector={of}"), "--sort-by=.lastTimestamp");
+    stage.show_kubectl(&["get", "events", &select, sort, "--output", columns]).await
 }

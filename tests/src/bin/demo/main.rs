@@ -95,5 +95,5 @@ async fn story(stage: &Stage<'_>) -> anyhow::Result<()> {
     faults::drain(stage, &vips).await?;
     faults::controller_crash(stage).await?;
     faults::api_outage(stage, &vips).await?;
-    faults::overall(stage)
+    faults::overall(stage).await
 }

@@ -148,8 +148,10 @@ fn beginning(elapsed: Duration, what: &str) -> String {
 /// What leads from a step's `beginning` to its `end`, which stands at the right edge.
 fn leader(beginning: &str, end: &str) -> String {
     let taken = beginning.chars().count() + end.chars().count() + 2;
-    let dots = WIDTH.saturating_sub(taken).max(1);
-    format!(" {} {end}", ".".repeat(dots))
+    match WIDTH.saturating_sub(taken) {
+        0 => format!(" {end}"),
+        dots => format!(" {} {end}", ".".repeat(dots)),
+    }
 }
 
 /// `text` in lines of at most `width` columns, broken between words where it can be; the second and later lines begin
@@ -190,7 +192,7 @@ mod tests {
         assert_eq!(line.chars().count(), WIDTH);
         assert!(line.ends_with(". 0.5 s"), "{line}");
         let long = "x".repeat(WIDTH);
-        assert_eq!(leader(&long, "0.5 s"), " . 0.5 s");
+        assert_eq!(leader(&long, "0.5 s"), " 0.5 s");
     }
 
     #[test]

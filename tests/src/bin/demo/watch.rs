@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::ensure;
 use futures::future::try_join_all;
 use herald_core::wire::Mac;
-use herald_tests::lab::observation::{Observation, later};
+use herald_tests::lab::observation::{Ask, Observation, later};
 use herald_tests::lab::prober::Prober;
 use herald_tests::lab::steady::{Attempt, Attempts, Steady};
 use herald_tests::lab::wait::await_condition;
@@ -106,7 +106,7 @@ pub(crate) struct Connections {
     pub(crate) served: usize,
     /// Refused, or answered by nobody.
     pub(crate) lost: usize,
-    /// Made, and broken before the answer was whole.
+    /// Made, and not served all the same.
     pub(crate) broken: usize,
 }
 
@@ -126,11 +126,11 @@ impl Seen {
         self.of(addresses).map(|seen| seen.answered_by_several().len()).max().unwrap_or_default()
     }
 
-    /// The names of the nodes that answered for `address`, in order, each time that it changed.
+    /// The names of the nodes that answered for `address`, in order, each time that it changed. Questions that several
+    /// answered are counted elsewhere.
     pub(crate) fn nodes(&self, stage: &Stage<'_>, address: IpAddr) -> anyhow::Result<Vec<String>> {
-        let owners = self.observations.get(&address).map(Observation::owners);
-        let owners = owners.unwrap_or_default().into_iter();
-        owners.map(|owner| Ok(stage.node_at(owner.mac)?.name().to_owned())).collect()
+        let seen = self.observations.get(&address).map(owners).unwrap_or_default();
+        seen.into_iter().map(|mac| Ok(stage.node_at(mac)?.name().to_owned())).collect()
     }
 
     /// The longest time without an answer for `address`; if nobody was asked, all the time.
@@ -147,9 +147,10 @@ impl Seen {
     pub(crate) fn connections(&self) -> Connections {
         let mut all = Connections::default();
         for attempts in self.attempts.values() {
-            all.served += attempts.served();
-            all.lost += attempts.refused() + attempts.unanswered();
-            all.broken += attempts.broken();
+            let (served, lost) = (attempts.served(), attempts.refused() + attempts.unanswered());
+            all.served += served;
+            all.lost += lost;
+            all.broken += attempts.0.len() - served - lost;
         }
         all
     }
@@ -157,6 +158,17 @@ impl Seen {
     fn of(&self, addresses: &[IpAddr]) -> impl Iterator<Item = &Observation> {
         addresses.iter().filter_map(|address| self.observations.get(address))
     }
+}
+
+/// Who alone answered a question, each time that it changed.
+fn owners(seen: &Observation) -> Vec<Mac> {
+    let alone = |ask: &Ask| {
+        let first = ask.answers.first()?.mac;
+        ask.answers.iter().all(|answer| answer.mac == first).then_some(first)
+    };
+    let mut owners: Vec<_> = seen.asks.iter().filter_map(alone).collect();
+    owners.dedup();
+    owners
 }
 
 /// The longest time in which no connection was served to its end, between the beginning of the first and the end of
@@ -177,6 +189,7 @@ mod tests {
 
     use super::*;
     use herald_tests::lab::http::{Answer, Failure};
+    use herald_tests::lab::observation::Answer as Answered;
 
     fn attempts(served: &[(u64, bool)]) -> Attempts {
         let server = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
@@ -189,6 +202,19 @@ mod tests {
             },
         };
         Attempts(served.iter().map(attempt).collect())
+    }
+
+    #[test]
+    fn a_question_that_two_answer_is_no_move() {
+        let [a, b] = [Mac([2, 0, 0, 0, 0, 0xa]), Mac([2, 0, 0, 0, 0, 0xb])];
+        let at = SystemTime::UNIX_EPOCH;
+        let observed = |answers: &[&[Mac]]| {
+            let answer = |&mac: &Mac| Answered { mac, at };
+            let ask = |macs: &&[Mac]| Ask { at, answers: macs.iter().map(answer).collect() };
+            Observation { asks: answers.iter().map(ask).collect(), ..Observation::new(at) }
+        };
+        assert_eq!(owners(&observed(&[&[a], &[], &[b, a], &[b, b]])), [a, b]);
+        assert_eq!(owners(&observed(&[&[a], &[b], &[a]])), [a, b, a]);
     }
 
     #[test]
