@@ -94,8 +94,12 @@ pub(super) fn write_kubeconfig(
     });
     let path = folder.join(format!("{}.kubeconfig", identity.file));
     // JSON is YAML.
-    fs::write(&path, format!("{config:#}\n"))
-        .with_context(|| format!("write {}", path.display()))?;
+    let text = format!("{config:#}\n");
+    // One that is there may be read at this moment by a process that was just started: it must not become empty.
+    if fs::read(&path).is_ok_and(|there| there == text.as_bytes()) {
+        return Ok(path);
+    }
+    fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     Ok(path)
 }
 
