@@ -20,7 +20,8 @@ const VIPS: u16 = 30;
 const LATER: u16 = 10;
 /// R6.
 const FIRST_ANNOUNCEMENT: f64 = 10.0;
-const RESIDENT: u64 = 20 * 1024 * 1024;
+/// In bytes.
+const RESIDENT: u64 = 20_000_000;
 /// An announcement burst: five rounds, 1.1 s apart.
 const BURST: Duration = Duration::from_secs(6);
 
