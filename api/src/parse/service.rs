@@ -19,7 +19,8 @@ pub fn announced(service: &Service, class: Option<&str>) -> Option<Announced> {
     }
     let ingress = service.status.as_ref()?.load_balancer.as_ref()?.ingress.as_deref()?;
     let mut addresses: Vec<IpAddr> = Vec::new();
-    for address in ingress.iter().filter_map(|entry| entry.ip.as_deref()?.parse().ok()) {
+    let listed = ingress.iter().filter_map(|entry| entry.ip.as_deref()?.parse::<IpAddr>().ok());
+    for address in listed.map(|address| address.to_canonical()) {
         if !addresses.contains(&address) {
             addresses.push(address);
         }
@@ -59,6 +60,14 @@ mod tests {
             ["2001:db8::1", "192.0.2.1"].map(|a| a.parse().expect("an address")).into();
         assert_eq!(found.addresses, expected);
         assert!(found.local);
+    }
+
+    #[test]
+    fn an_ipv4_address_in_ipv6_dress_is_the_address_that_the_pool_holds() {
+        let ingress = json!([{"ip": "::ffff:192.0.2.1"}, {"ip": "192.0.2.1"}]);
+        let found = announced(&service(json!({"type": "LoadBalancer"}), ingress), None);
+        let expected: IpAddr = "192.0.2.1".parse().expect("an address");
+        assert_eq!(found.expect("announced").addresses, [expected]);
     }
 
     #[test]
