@@ -83,10 +83,21 @@ impl Recorder {
         }
     }
 
-    /// Notes that were never written, since the process began: the queue was full, or the API server refused or
-    /// failed six times.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+    /// How many notes were never written. The count outlives the recorder, and does not keep its queue open.
+    pub fn dropped(&self) -> Dropped {
+        Dropped(Arc::clone(&self.dropped))
+    }
+}
+
+/// Notes that were never written, since the process began: the queue was full, or the API server refused or failed six
+/// times.
+#[derive(Clone, Debug)]
+pub struct Dropped(Arc<AtomicU64>);
+
+impl Dropped {
+    /// How many so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 

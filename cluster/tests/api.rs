@@ -252,7 +252,7 @@ async fn events_are_counted(clients: &Clients) -> Result<()> {
             message: "no pool".to_owned(),
         });
     }
-    ensure!(recorder.dropped() == 0);
+    ensure!(recorder.dropped().get() == 0);
     drop(recorder);
     timeout(DEADLINE, task).await?;
     let events: Api<Event> = Api::namespaced(clients.writes.clone(), "default");

@@ -62,13 +62,16 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let exclusion = Exclusion::load(&settings.exclusion).context("interfaces to leave alone")?;
     let links = Watcher::open(exclusion).await.context("the node's network links")?;
     let (responder, heard) = Responder::new(responder::Settings::default());
-    let (figures, registry) = Figures::new(node.clone(), responder.counts());
-    let (stop, stopped) = stop_on_signals()?;
+    let (recorder, recording) = recorder(clients.writes.clone(), COMPONENT, node.as_str());
+    let recording = tokio::spawn(recording);
+    let (figures, registry) = Figures::new(node.clone(), responder.counts(), recorder.dropped());
+    let (stop, stopped) = watch::channel(false);
 
     let mut tasks = JoinSet::new();
+    tasks.spawn(stop_on_signals(stop.clone())?);
     let dirty = Dirty::new();
     let class = settings.class.as_deref();
-    let (caches, keepers) = caches(&clients.watches, &namespace, class, &dirty);
+    let (caches, keepers) = caches(&clients.watches, &namespace, class, &dirty, &figures.updates);
     for keeper in keepers {
         tasks.spawn(async move { match keeper.await {} });
     }
@@ -78,8 +81,6 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tasks.spawn(async move { match servers.await {} });
     let link_changes = links.links();
     tasks.spawn(async move { Err(links.run().await.map_or_else(Into::into, |()| ended("links"))) });
-    let (recorder, recording) = recorder(clients.writes.clone(), COMPONENT, node.as_str());
-    let recording = tokio::spawn(recording);
 
     let health = Health::new();
     let standing = Arc::new(Mutex::new(Standing::default()));
@@ -165,22 +166,21 @@ fn ended(task: &str) -> anyhow::Error {
     anyhow::anyhow!("the task of the {task} has ended")
 }
 
-/// True once SIGTERM or SIGINT came.
-fn stop_on_signals() -> anyhow::Result<(Arc<watch::Sender<bool>>, watch::Receiver<bool>)> {
+/// Says on `stop` that SIGTERM or SIGINT came, and then waits for the process to end.
+fn stop_on_signals(
+    stop: watch::Sender<bool>,
+) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + Send + 'static> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
-    let (stop, stopped) = watch::channel(false);
-    let stop = Arc::new(stop);
-    let sender = stop.clone();
-    tokio::spawn(async move {
+    Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        sender.send_replace(true);
-    });
-    Ok((stop, stopped))
+        stop.send_replace(true);
+        std::future::pending().await
+    })
 }
 
 async fn wait(mut stopped: watch::Receiver<bool>) {

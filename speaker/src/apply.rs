@@ -156,6 +156,7 @@ impl Speaker {
             }
             Happened::Links(links) => {
                 self.relink(&links);
+                self.hands.reporter.judged(&self.machine);
             }
             Happened::Heard(heard) => {
                 tracing::debug!(address = %heard.address, mac = %heard.mac, link = %heard.link,

@@ -3,15 +3,17 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use herald_cluster::events::Dropped;
 use herald_core::name::{NodeName, ServiceId};
 use herald_telemetry::metrics::{
-    Counter, EncodeLabelSet, Family, Gauge, Histogram, Registry, Unit, registry,
+    Counter, EncodeLabelSet, Family, Gauge, Histogram, Registry, Tally, Unit, registry,
 };
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
-use prometheus_client::metrics::MetricType;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::exponential_buckets;
+use prometheus_client::metrics::{MetricType, TypedMetric};
 
 use crate::net::count::{AddressCounts, Counts};
 
@@ -59,6 +61,10 @@ struct DropLabel {
 /// All that the loop counts. Clones are the same figures.
 #[derive(Clone)]
 pub struct Figures {
+    /// Objects read from the API server.
+    pub updates: Counter,
+    /// Lease writes that were refused or not answered.
+    pub failed_writes: Counter,
     /// Addresses that this node answers for.
     pub owned: Gauge,
     /// How often it began or ceased to answer for one, by rule.
@@ -88,10 +94,22 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// The figures of node `me`, and the registry in which they and the wire's `counts` stand.
-    pub fn new(me: NodeName, counts: Arc<Counts>) -> (Self, Registry) {
+    /// The figures of node `me`, and the registry in which they, the wire's `counts` and the Events that were `dropped`
+    /// stand.
+    pub fn new(me: NodeName, counts: Arc<Counts>, dropped: Dropped) -> (Self, Registry) {
+        let figures = Self::of(me);
         let mut registry = registry();
-        let figures = Self {
+        figures.register(&mut registry);
+        registry.register_collector(Box::new(figures.announced.clone()));
+        registry.register_collector(Box::new(Wire(counts)));
+        registry.register_collector(Box::new(LostEvents(dropped)));
+        (figures, registry)
+    }
+
+    fn of(me: NodeName) -> Self {
+        Self {
+            updates: Counter::default(),
+            failed_writes: Counter::default(),
             owned: Gauge::default(),
             changes: Family::default(),
             vacancy: Histogram::new(exponential_buckets(0.01, 2.0, 12)),
@@ -105,18 +123,22 @@ impl Figures {
             configured: Gauge::default(),
             stale: Gauge::default(),
             announced: Announced { me, pairs: Arc::default() },
-        };
-        let metallb = registry.sub_registry_with_prefix("metallb");
-        metallb.register(
-            "k8s_client_config_loaded_bool",
-            "1 if a configuration has been loaded",
+        }
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        let figures = self;
+        let client = registry.sub_registry_with_prefix("metallb_k8s_client");
+        client.register("updates", "Objects read from the API server", figures.updates.clone());
+        let help = "Lease writes that were refused or not answered";
+        client.register("update_errors", help, figures.failed_writes.clone());
+        client.register(
+            "config_loaded_bool",
+            "1 while pools are in force",
             figures.configured.clone(),
         );
-        metallb.register(
-            "k8s_client_config_stale_bool",
-            "1 if the last good version of some object is in force instead of its present one",
-            figures.stale.clone(),
-        );
+        let help = "1 while an object's present version is not in force";
+        client.register("config_stale_bool", help, figures.stale.clone());
         let ours = registry.sub_registry_with_prefix("herald");
         ours.register("owned_vips", "Addresses this node answers for", figures.owned.clone());
         ours.register(
@@ -153,9 +175,6 @@ impl Figures {
             "1 while the view of the Leases is fresh",
             figures.sure.clone(),
         );
-        registry.register_collector(Box::new(figures.announced.clone()));
-        registry.register_collector(Box::new(Wire(counts)));
-        (figures, registry)
     }
 }
 
@@ -223,23 +242,80 @@ impl Collector for Wire {
             ),
         ];
         for (name, help, figure) in figures {
-            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Unknown)?;
+            let mut metric = encoder.encode_descriptor(name, help, None, Tally::TYPE)?;
             for (address, counts) in &addresses {
                 let labels = AddressLabel { ip: address.to_string() };
-                unknown(figure(counts), metric.encode_family(&labels)?)?;
+                Tally(figure(counts)).encode(metric.encode_family(&labels)?)?;
             }
         }
         let help = "Frames not answered or not sent, by reason";
         let name = "herald_frames_dropped";
-        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Unknown)?;
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (why, count) in self.0.drops() {
-            unknown(count, metric.encode_family(&DropLabel { reason: why.as_str() })?)?;
+            let labels = DropLabel { reason: why.as_str() };
+            ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
         }
         Ok(())
     }
 }
 
-/// A counter whose name does not end in `_total` has no type in OpenMetrics.
-fn unknown(value: u64, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
-    encoder.encode_gauge(&value)
+/// `herald_events_dropped_total`.
+#[derive(Debug)]
+struct LostEvents(Dropped);
+
+impl Collector for LostEvents {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let (name, help) = ("herald_events_dropped", "Events that were never written");
+        let counter = ConstCounter::new(self.0.get());
+        counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use herald_cluster::events::recorder;
+
+    use super::*;
+    use crate::net::links::Links;
+    use crate::net::responder::{Reach, Responder, Settings};
+
+    /// A client that reaches nobody.
+    fn nowhere() -> kube::Client {
+        let url = "http://127.0.0.1:1".parse().expect("a URL");
+        kube::Client::try_from(kube::Config::new(url)).expect("a client")
+    }
+
+    #[tokio::test]
+    async fn metallbs_series_bear_metallbs_names_and_ours_are_ours() {
+        let address = IpAddr::from([192, 0, 2, 1]);
+        let (mut responder, _heard) = Responder::new(Settings::default());
+        responder.set_links(&Links::default()).expect("no link is none that fails");
+        responder.answer(HashMap::from([(address, Reach::Every)]));
+        let (recorder, _writer) = recorder(nowhere(), "metallb-speaker", "a");
+        let (figures, registry) = Figures::new("a".into(), responder.counts(), recorder.dropped());
+        figures.updates.inc();
+        figures.configured.set(1);
+        figures.changes.get_or_create(&RuleLabel { rule: "R4" }).inc();
+        figures.announced.show(vec![(address, ServiceId::new("n", "web"))]);
+        let text = herald_telemetry::metrics::encode(&registry).expect("text takes everything");
+        for line in [
+            "metallb_k8s_client_updates_total 1",
+            "metallb_k8s_client_update_errors_total 0",
+            "metallb_k8s_client_config_loaded_bool 1",
+            "metallb_k8s_client_config_stale_bool 0",
+            "metallb_speaker_announced{service=\"n/web\",protocol=\"layer2\",node=\"a\",ip=\"192.0.2.1\"} 1",
+            "metallb_layer2_requests_received{ip=\"192.0.2.1\"} 0",
+            "metallb_layer2_responses_sent{ip=\"192.0.2.1\"} 0",
+            "metallb_layer2_gratuitous_sent{ip=\"192.0.2.1\"} 0",
+            "herald_owned_vips 0",
+            "herald_ownership_changes_total{rule=\"R4\"} 1",
+            "herald_vacancy_seconds_count 0",
+            "herald_frames_dropped_total{reason=\"malformed\"} 0",
+            "herald_events_dropped_total 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+    }
 }

@@ -120,15 +120,18 @@ impl Reporter {
                 let rule = "R9";
                 tracing::warn!(%address, %mac, rule, "a host that is no speaker uses an address of ours");
             }
-            Report::Sure(sure) => {
-                self.figures.sure.set(i64::from(*sure));
-                if *sure {
-                    tracing::info!("the view of the Leases is fresh");
-                } else {
-                    tracing::warn!("the view of the Leases is not fresh any more");
-                }
-            }
+            Report::Sure(sure) => self.sure(*sure),
         }
+    }
+
+    fn sure(&self, sure: bool) {
+        self.figures.sure.set(i64::from(sure));
+        if sure {
+            tracing::info!("the view of the Leases is fresh");
+        } else if self.stand(|standing| standing.open) {
+            tracing::warn!("the view of the Leases is not fresh any more");
+        }
+        // Without a session there is none by which to know: that it is closed has been said.
     }
 
     fn moved(
@@ -183,7 +186,11 @@ impl Reporter {
             SessionNews::Closed(closed) => {
                 let by = closed.as_ref().map(|c| format!("by {} ({})", c.by, c.why.as_str()));
                 let why = format!("closed {}", by.unwrap_or_else(|| "by hand".to_owned()));
-                tracing::warn!(why, "the session is closed");
+                if closed.as_ref().is_some_and(|closed| closed.by == self.me) {
+                    tracing::info!(why, "the session is closed");
+                } else {
+                    tracing::warn!(why, "the session is closed");
+                }
                 (false, Some(why))
             }
             SessionNews::Refused(incarnation) => {
@@ -195,8 +202,8 @@ impl Reporter {
         self.stand(|standing| (standing.open, standing.why) = (open, why));
     }
 
-    fn stand(&self, change: impl FnOnce(&mut Standing)) {
-        change(&mut self.standing.lock().unwrap_or_else(PoisonError::into_inner));
+    fn stand<R>(&self, change: impl FnOnce(&mut Standing) -> R) -> R {
+        change(&mut self.standing.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -211,12 +218,15 @@ impl WriteTally {
             LeaseKey::Session(_) => "session",
             LeaseKey::Claim(_) => "claim",
         };
-        let outcome = match outcome {
+        let word = match outcome {
             WriteOutcome::Stored(_) => "stored",
             WriteOutcome::Conflict => "conflict",
             WriteOutcome::Unknown => "unknown",
             WriteOutcome::Refused => "refused",
         };
-        self.0.writes.get_or_create(&WriteLabel { lease, outcome }).inc();
+        self.0.writes.get_or_create(&WriteLabel { lease, outcome: word }).inc();
+        if matches!(outcome, WriteOutcome::Unknown | WriteOutcome::Refused) {
+            self.0.failed_writes.inc();
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The cluster as the speaker sees it: five kinds, parsed once for each version, and none acted on before all are there.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::fmt::Debug;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -13,9 +13,12 @@ use herald_cluster::feed::{Feed, Settings};
 use herald_core::config::{Advertisement, Offer, Pool};
 use herald_core::name::{AdvertisementName, NodeName, PoolName, ServiceId};
 use herald_core::ownership::world;
+use herald_telemetry::metrics::Counter;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::{Api, ResourceExt as _};
+use kube::{Api, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
 
 /// A task that keeps a cache.
 pub type Keeper = Pin<Box<dyn Future<Output = Infallible> + Send>>;
@@ -41,97 +44,97 @@ pub struct Caches {
     pub advertisements: Cache<AdvertisementName, Offer<Advertisement>>,
 }
 
-/// Caches of `namespace`'s configuration and the cluster's Services of `class`, and the tasks that keep them.
+/// Caches of `namespace`'s configuration and the cluster's Services of `class`, and the tasks that keep them. `updates`
+/// counts the objects that were read.
 pub fn caches(
     door: &Door,
     namespace: &str,
     class: Option<&str>,
     dirty: &Dirty,
+    updates: &Counter,
 ) -> (Caches, Vec<Keeper>) {
-    let mut keepers: Vec<Keeper> = Vec::new();
-    let all = Settings::default;
-    let nodes = Feed::<Node>::new(door.clone(), Api::all, all());
-    let services = Feed::<Service>::new(door.clone(), Api::all, all());
-    let slices = Feed::<EndpointSlice>::new(door.clone(), Api::all, all());
-    let ours: Arc<str> = namespace.into();
-    let of = ours.clone();
-    let pools = Feed::new(door.clone(), move |client| Api::namespaced(client, &of), all());
-    let advertisements =
-        Feed::new(door.clone(), move |client| Api::namespaced(client, &ours), all());
+    let mut follow = Follow { dirty, updates, keepers: Vec::new() };
+    let own = || (door.clone(), namespace.to_owned());
     let class: Option<Arc<str>> = class.map(Into::into);
     let caches = Caches {
-        nodes: keep(
-            &mut keepers,
-            follow(
-                "Nodes",
-                nodes,
-                |node: &Node| node.name_any().into(),
-                |node| parse::node::node(&node),
-                dirty.clone(),
-            ),
+        nodes: follow.all(
+            "Nodes",
+            Feed::new(door.clone(), Api::<Node>::all, Settings::default()),
+            |node| node.name_any().into(),
+            |node| parse::node::node(&node),
         ),
-        services: keep(
-            &mut keepers,
-            follow(
-                "Services",
-                services,
-                |s: &Service| ServiceId::new(s.namespace().unwrap_or_default(), s.name_any()),
-                move |service| parse::service::announced(&service, class.as_deref()).map(Arc::new),
-                dirty.clone(),
-            ),
+        services: follow.all(
+            "Services",
+            Feed::new(door.clone(), Api::<Service>::all, Settings::default()),
+            |service| ServiceId::new(service.namespace().unwrap_or_default(), service.name_any()),
+            move |service| parse::service::announced(&service, class.as_deref()).map(Arc::new),
         ),
-        slices: keep(
-            &mut keepers,
-            follow(
-                "EndpointSlices",
-                slices,
-                |s: &EndpointSlice| (s.namespace().unwrap_or_default().into(), s.name_any().into()),
-                |slice| parse::endpoints::endpoints(&slice),
-                dirty.clone(),
-            ),
+        slices: follow.all(
+            "EndpointSlices",
+            Feed::new(door.clone(), Api::<EndpointSlice>::all, Settings::default()),
+            |slice| (slice.namespace().unwrap_or_default().into(), slice.name_any().into()),
+            |slice| parse::endpoints::endpoints(&slice),
         ),
-        pools: keep(
-            &mut keepers,
-            follow(
-                "IPAddressPools",
-                pools,
-                |pool: &IPAddressPool| pool.name_any().into(),
-                |pool| parse::pool::offer(&pool).1,
-                dirty.clone(),
-            ),
+        pools: follow.all(
+            "IPAddressPools",
+            feed_of(own()),
+            |pool: &IPAddressPool| pool.name_any().into(),
+            |pool| parse::pool::offer(&pool).1,
         ),
-        advertisements: keep(
-            &mut keepers,
-            follow(
-                "L2Advertisements",
-                advertisements,
-                |advertisement: &L2Advertisement| advertisement.name_any().into(),
-                |advertisement| parse::advertisement::offer(&advertisement).1,
-                dirty.clone(),
-            ),
+        advertisements: follow.all(
+            "L2Advertisements",
+            feed_of(own()),
+            |advertisement: &L2Advertisement| advertisement.name_any().into(),
+            |advertisement| parse::advertisement::offer(&advertisement).1,
         ),
     };
-    (caches, keepers)
+    (caches, follow.keepers)
 }
 
-fn keep<K, V>(
-    keepers: &mut Vec<Keeper>,
-    (cache, keeper): (Cache<K, V>, impl Future<Output = Infallible> + Send + 'static),
-) -> Cache<K, V> {
-    keepers.push(Box::pin(keeper));
-    cache
+fn feed_of<O>((door, namespace): (Door, String)) -> Feed<O>
+where
+    O: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + DeserializeOwned
+        + Debug
+        + Send
+        + 'static,
+{
+    Feed::new(door, move |client| Api::namespaced(client, &namespace), Settings::default())
+}
+
+/// What all caches share, and the tasks that keep them.
+struct Follow<'a> {
+    dirty: &'a Dirty,
+    updates: &'a Counter,
+    keepers: Vec<Keeper>,
+}
+
+impl Follow<'_> {
+    fn all<O, K, V>(
+        &mut self,
+        kind: &'static str,
+        feed: Feed<O>,
+        key: impl Fn(&O) -> K + Send + 'static,
+        parse: impl Fn(O) -> V + Send + 'static,
+    ) -> Cache<K, V>
+    where
+        O: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+        K: Ord + Clone + Send + Sync + 'static,
+        V: PartialEq + Send + Sync + 'static,
+    {
+        let updates = self.updates.clone();
+        let counted = move |object| {
+            updates.inc();
+            parse(object)
+        };
+        let (cache, keeper) = follow(kind, feed, key, counted, self.dirty.clone());
+        self.keepers.push(Box::pin(keeper));
+        cache
+    }
 }
 
 impl Caches {
-    /// Waits until each has been listed once.
-    pub async fn synced(&self) {
-        self.nodes.synced().await;
-        self.services.synced().await;
-        self.slices.synced().await;
-        self.pools.synced().await;
-        self.advertisements.synced().await;
-    }
-
     /// The first that has not been listed yet, and why.
     ///
     /// # Errors

@@ -2,10 +2,7 @@
 //!
 //! prometheus-client ends the name of every counter in `_total`. MetalLB's `metallb_k8s_client_updates_total` is
 //! therefore a `Counter` registered as `k8s_client_updates`, and its counters without that ending, such as
-//! `metallb_layer2_requests_received`, are [`Tally`]s.
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+//! `metallb_layer2_requests_received`, are encoded as [`Tally`].
 
 use procfs::process::Process;
 use prometheus_client::collector::Collector;
@@ -24,26 +21,10 @@ pub use prometheus_client::registry::{Registry, Unit};
 /// The content type of [`encode`]'s text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// A counter that keeps its name as it is. OpenMetrics calls its type unknown: it has no counter without `_total`.
-#[derive(Clone, Debug, Default)]
-pub struct Tally(Arc<AtomicU64>);
-
-impl Tally {
-    /// One more.
-    pub fn inc(&self) {
-        self.inc_by(1);
-    }
-
-    /// `n` more.
-    pub fn inc_by(&self, n: u64) {
-        self.0.fetch_add(n, Ordering::Relaxed);
-    }
-
-    /// How many so far.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+/// A count whose name stays as it is, for a `Collector`. OpenMetrics calls its type unknown: it has no counter without
+/// `_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tally(pub u64);
 
 impl TypedMetric for Tally {
     const TYPE: MetricType = MetricType::Unknown;
@@ -51,7 +32,7 @@ impl TypedMetric for Tally {
 
 impl EncodeMetric for Tally {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
-        encoder.encode_gauge(&self.get())
+        encoder.encode_gauge(&self.0)
     }
 
     fn metric_type(&self) -> MetricType {
@@ -128,26 +109,31 @@ fn read_process() -> procfs::ProcResult<Reading> {
 mod tests {
     use super::*;
 
-    #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-    struct ByAddress {
-        ip: String,
+    #[derive(Debug)]
+    struct Wire;
+
+    impl Collector for Wire {
+        fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+            let name = "metallb_layer2_requests_received";
+            let mut metric = encoder.encode_descriptor(name, "Requests", None, Tally::TYPE)?;
+            Tally(3).encode(metric.encode_family(&[("ip", "192.0.2.1")])?)
+        }
     }
 
     #[test]
     fn metallbs_names_come_out_letter_by_letter() {
         let mut registry = Registry::default();
         let metallb = registry.sub_registry_with_prefix("metallb");
-        let received = Family::<ByAddress, Tally>::default();
-        metallb.register("layer2_requests_received", "Requests", received.clone());
         let updates: Counter = Counter::default();
         metallb.register("k8s_client_updates", "Updates", updates.clone());
         let addresses: Gauge = Gauge::default();
         metallb.register("allocator_addresses_total", "Addresses", addresses.clone());
-        received.get_or_create(&ByAddress { ip: "192.0.2.1".to_owned() }).inc_by(3);
+        registry.register_collector(Box::new(Wire));
         updates.inc();
         addresses.set(7);
         let text = encode(&registry).expect("a string takes everything");
         for line in [
+            "# TYPE metallb_layer2_requests_received unknown",
             "metallb_layer2_requests_received{ip=\"192.0.2.1\"} 3",
             "metallb_k8s_client_updates_total 1",
             "metallb_allocator_addresses_total 7",
