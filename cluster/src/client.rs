@@ -13,6 +13,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::time::Instant;
 
+use crate::connection;
+
 /// How long a TCP and TLS handshake may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long an answer to a write that is no Lease's may take.
@@ -105,7 +107,7 @@ fn client(config: &Config, address: Option<SocketAddr>) -> Result<Client, Connec
         Some(address) => redirected(config.clone(), address),
     };
     let server = config.cluster_url.to_string();
-    Client::try_from(config)
+    connection::client(&config)
         .map_err(|source| ConnectError::Client { server, source: Box::new(source) })
 }
 

@@ -18,6 +18,7 @@ pub mod leader;
 pub mod leases;
 pub mod servers;
 
+mod connection;
 mod swap;
 
 #[cfg(test)]
