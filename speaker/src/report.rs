@@ -73,7 +73,7 @@ impl Reporter {
     pub fn judged(&self, machine: &Machine) {
         self.figures.unfit.clear();
         let Some(plan) = machine.plan() else { return };
-        for unfit in plan.vips.values().filter_map(|vip| machine.unfit(vip)) {
+        for unfit in plan.vips.keys().filter_map(|address| machine.why_not(*address)) {
             let label = UnfitLabel { reason: unfit.reason() };
             self.figures.unfit.get_or_create(&label).inc();
         }

@@ -83,9 +83,19 @@ fn standing(
         not_named: !named,
         deaf: links().all(|link| link.deaf),
         not_former: !former,
-        off_link: !links().any(|l| l.prefixes.iter().any(|p| p.contains(address))),
+        off_link: !links().any(|link| link.is_beside(address)),
         score: Reverse(candidacy.score),
         alone: !beside,
+    })
+}
+
+/// Whether a node other than `me` that could take `address` now has it on-link.
+pub fn is_anybody_beside(address: IpAddr, vip: &Vip, view: &View, me: &NodeName) -> bool {
+    vip.candidates.nodes.iter().filter(|(node, _)| *node != me).any(|(node, candidacy)| {
+        let session = view.session(node).filter(|s| s.open_for.is_some() && !s.leaving);
+        session.is_some_and(|session| {
+            usable(&session.links, &candidacy.interfaces).any(|link| link.is_beside(address))
+        })
     })
 }
 

@@ -122,6 +122,13 @@ pub struct Link {
     pub deaf: bool,
 }
 
+impl Link {
+    /// Whether `address` is on-link there.
+    pub fn is_beside(&self, address: IpAddr) -> bool {
+        self.prefixes.iter().any(|prefix| prefix.contains(address))
+    }
+}
+
 /// The Lease `vip-<address>`: who answers for the address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Claim {

@@ -31,6 +31,8 @@ pub enum Unfit {
     NotForAllSharing,
     /// No interface that the advertisement allows is up with carrier.
     NoInterface,
+    /// No such interface has the address on-link, and another node that may answer has one.
+    OffLink,
     /// The node's session is not open.
     NoSession,
     /// The node is about to go.
@@ -53,6 +55,7 @@ impl Unfit {
             Self::NoLocalEndpoint => "NoLocalEndpoint",
             Self::NotForAllSharing => "NotForAllSharing",
             Self::NoInterface => "NoInterface",
+            Self::OffLink => "OffLink",
             Self::NoSession => "NoSession",
             Self::Leaving => "Leaving",
         }
@@ -88,6 +91,9 @@ impl fmt::Display for Unfit {
             Self::NoInterface => {
                 f.write_str("no interface that the L2Advertisement allows is up with carrier")
             }
+            Self::OffLink => {
+                f.write_str("no such interface has the address on-link, and another node's has")
+            }
             Self::NoSession => f.write_str("the speaker's session is not open"),
             Self::Leaving => f.write_str("the speaker is about to stop"),
         }
@@ -114,6 +120,7 @@ mod tests {
             Unfit::NoLocalEndpoint,
             Unfit::NotForAllSharing,
             Unfit::NoInterface,
+            Unfit::OffLink,
             Unfit::NoSession,
             Unfit::Leaving,
         ];

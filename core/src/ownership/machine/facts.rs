@@ -17,7 +17,7 @@ impl Machine {
     pub(super) fn facts(&self, address: IpAddr, now: Moment) -> Facts {
         let vip = self.vip(address);
         let leaving = self.leaving();
-        let fit = vip.is_some_and(|vip| self.unfit(vip).is_none());
+        let fit = vip.is_some_and(|vip| self.unfit(address, vip).is_none());
         let open = self.session.is_open();
         let claim = match open {
             true => self.standing(address, vip, fit && leaving == Leaving::No, now),
@@ -39,13 +39,19 @@ impl Machine {
         self.plan.as_ref()?.vips.get(&address)
     }
 
-    /// Why this node is no candidate for `vip`, its leaving aside.
-    pub fn unfit(&self, vip: &Vip) -> Option<Unfit> {
+    /// Why this node is no candidate for `address`, its leaving aside (R3).
+    fn unfit(&self, address: IpAddr, vip: &Vip) -> Option<Unfit> {
         let Some(candidacy) = vip.candidates.nodes.get(&self.me) else {
             return Some(vip.unfit.clone().unwrap_or(Unfit::UnknownNode));
         };
-        let carried = usable(&self.links, &candidacy.interfaces).next().is_some();
-        (!carried).then_some(Unfit::NoInterface)
+        let links = || usable(&self.links, &candidacy.interfaces);
+        if links().next().is_none() {
+            return Some(Unfit::NoInterface);
+        }
+        // A node with another network beside the one that lost its cable would stay owner where nobody hears it.
+        let apart = !links().any(|link| link.is_beside(address))
+            && order::is_anybody_beside(address, vip, &self.view, &self.me);
+        apart.then_some(Unfit::OffLink)
     }
 
     /// Why this node may not answer for `address` now, of all reasons the first, for people; `None` when it may, or when
@@ -54,7 +60,7 @@ impl Machine {
         let vip = self.vip(address)?;
         let going = (self.stopping.is_some() || self.left).then_some(Unfit::Leaving);
         let shut = || (!self.session.is_open()).then_some(Unfit::NoSession);
-        self.unfit(vip).or(going).or_else(shut)
+        self.unfit(address, vip).or(going).or_else(shut)
     }
 
     pub(super) fn leaving(&self) -> Leaving {
@@ -194,7 +200,7 @@ impl Machine {
                 Cause::Better(node.clone())
             }
             (Standing::Mine { .. }, State::HandingOver { .. } | State::Idle) => {
-                Cause::MustGo(self.vip(address).and_then(|vip| self.unfit(vip)))
+                Cause::MustGo(self.vip(address).and_then(|vip| self.unfit(address, vip)))
             }
             (Standing::Mine { .. }, _) => match state {
                 State::Holding | State::Yielded { .. } => Cause::ApiBack,

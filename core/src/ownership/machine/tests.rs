@@ -166,6 +166,36 @@ fn who_takes_an_address_tells_how_long_nobody_owned_it() {
 }
 
 #[test]
+fn an_owner_whose_cable_is_pulled_hands_over_though_it_has_another_network() {
+    let other = || Link {
+        name: "mgmt0".into(),
+        mac: mac("other"),
+        prefixes: vec!["198.51.100.0/24".parse().unwrap()],
+        carrier: true,
+        deaf: false,
+    };
+    let pulled = || vec![Link { carrier: false, ..link("a") }, other()];
+    let nodes = [("a", 0), ("b", 0)];
+    let mut speaker = owner(1, &nodes, &[session("b", "b1", 1)]);
+    speaker.feed(Input::Links(vec![link("a"), other()]));
+    assert_eq!(speaker.state(1), "Owner");
+    speaker.feed(Input::Links(pulled()));
+    assert_eq!(speaker.state(1), "HandingOver");
+    assert_eq!(speaker.machine.why_not(address(1)), Some(Unfit::OffLink));
+    let Some(LeaseWrite::Claim(_, marked)) = speaker.take_write(&LeaseKey::Claim(address(1)))
+    else {
+        panic!("the claim is marked: {:?}", speaker.outputs)
+    };
+    assert_eq!(marked.handing_over_to, Some(name("b")));
+
+    // Where no node has the address on-link, as behind a router, none is better than another.
+    let away = Session { links: vec![other()], ..session("b", "b1", 1) };
+    let mut speaker = owner(1, &nodes, &[away]);
+    speaker.feed(Input::Links(pulled()));
+    assert_eq!(speaker.state(1), "Owner");
+}
+
+#[test]
 fn without_a_renewal_shown_nothing_is_taken() {
     let mut speaker = Speaker::new(plan("a", 1, &[("a", 0)]));
     speaker.feed(Input::Leases(LeaseEvent::Listed(vec![], vec![])));
