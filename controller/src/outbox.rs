@@ -114,11 +114,28 @@ pub struct Shown<'a> {
     pub version: &'a Version,
     /// The addresses in its status.
     pub addresses: &'a [IpAddr],
+    /// What its status says of its being in force.
+    pub accepted: &'a [Condition],
+}
+
+impl Shown<'_> {
+    /// Whether it may show what the letter with that content made of it.
+    fn bears(&self, content: &Content) -> bool {
+        match content {
+            Content::Addresses { addresses, .. } => addresses == self.addresses,
+            // All but the time, which is stored without its fractions of a second.
+            Content::Accepted(wanted) => self.accepted.iter().any(|shown| {
+                (&shown.status, &shown.reason, &shown.message, shown.observed_generation)
+                    == (&wanted.status, &wanted.reason, &wanted.message, wanted.observed_generation)
+            }),
+            Content::Unmark => false,
+        }
+    }
 }
 
 impl Outbox {
-    /// Forgets every letter whose end the watch has shown. Returns what there is to tell of those whose answer was lost
-    /// although they were stored.
+    /// Forgets every letter whose end the watch has shown. Returns what there is to tell of those that were stored and
+    /// whose answer was lost, or is later than the watch.
     pub fn reconcile<'a>(&mut self, shown: impl Fn(&Subject) -> Option<Shown<'a>>) -> Vec<Note> {
         let mut notes = Vec::new();
         self.sent.retain(|subject, sent| {
@@ -126,9 +143,7 @@ impl Outbox {
             if !is_newer(shown.version, &sent.letter.version) {
                 return true;
             }
-            let stored = matches!(&sent.letter.content, Content::Addresses { addresses, .. }
-                if addresses == shown.addresses);
-            if stored && sent.state != State::Landed {
+            if shown.bears(&sent.letter.content) && sent.state != State::Landed {
                 notes.append(&mut sent.letter.notes);
             }
             false

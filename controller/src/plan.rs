@@ -282,18 +282,22 @@ where
 }
 
 fn shown<'a>(snapshot: &'a Snapshot, subject: &Subject) -> Option<Shown<'a>> {
-    let (version, addresses): (_, &[_]) = match subject {
+    let service = |version, addresses| Shown { version, addresses, accepted: &[] };
+    Some(match subject {
         Subject::Service(id) => match snapshot.services.get(id)?.as_ref() {
-            Asked::Ours(ours) => (&ours.version, &ours.demand.held),
-            Asked::NotOurs(NotOurs::Former(version)) => (version, &[]),
+            Asked::Ours(ours) => service(&ours.version, &ours.demand.held),
+            Asked::NotOurs(NotOurs::Former(version)) => service(version, &[]),
             Asked::NotOurs(NotOurs::OtherClass | NotOurs::OtherType) => return None,
         },
-        Subject::Configuration(Object::Pool(name)) => (&snapshot.pools.get(name)?.version, &[]),
+        Subject::Configuration(Object::Pool(name)) => configuration(snapshot.pools.get(name)?),
         Subject::Configuration(Object::Advertisement(name)) => {
-            (&snapshot.advertisements.get(name)?.version, &[])
+            configuration(snapshot.advertisements.get(name)?)
         }
-    };
-    Some(Shown { version, addresses })
+    })
+}
+
+fn configuration<T>(object: &Configured<T>) -> Shown<'_> {
+    Shown { version: &object.version, addresses: &[], accepted: &object.accepted }
 }
 
 /// What has to be written to a Service, if anything.

@@ -1,5 +1,7 @@
 use herald_cluster::events::Severity;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::*;
 
@@ -37,7 +39,8 @@ fn letter(resource_version: &str, list: &str) -> Letter {
 /// What the outbox tells when the watch shows that version with these addresses.
 fn show(outbox: &mut Outbox, resource_version: &str, list: &str) -> usize {
     let (version, addresses) = (version(resource_version), addresses(list));
-    outbox.reconcile(|_| Some(Shown { version: &version, addresses: &addresses })).len()
+    let shown = Shown { version: &version, addresses: &addresses, accepted: &[] };
+    outbox.reconcile(|_| Some(shown)).len()
 }
 
 fn claim(outbox: &Outbox) -> Option<(Vec<IpAddr>, bool)> {
@@ -125,8 +128,32 @@ async fn a_service_that_is_gone_or_another_of_its_name_is_forgotten() {
     assert_eq!(claim(&outbox), None);
     outbox.send(&letter);
     let other = Version { uid: "v".into(), resource_version: "3".into() };
-    outbox.reconcile(|_| Some(Shown { version: &other, addresses: &[] }));
+    outbox.reconcile(|_| Some(Shown { version: &other, addresses: &[], accepted: &[] }));
     assert_eq!(claim(&outbox), None);
     // Its carrier comes back late and finds nobody to tell.
     assert!(outbox.ended(&letter, Outcome::Landed, Instant::now()).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_condition_that_the_watch_shows_before_its_answer_comes_is_told_once_all_the_same() {
+    let condition = |second: i64, reason: &str| Condition {
+        type_: "Accepted".to_owned(),
+        status: "False".to_owned(),
+        reason: reason.to_owned(),
+        message: "it overlaps".to_owned(),
+        observed_generation: Some(1),
+        last_transition_time: Time(Timestamp::from_second(second).unwrap()),
+    };
+    for (shown, told) in [("Overlap", 1), ("NoPrefixes", 0)] {
+        let mut outbox = Outbox::default();
+        let object = Subject::Configuration(Object::Pool("gold".into()));
+        let content = Content::Accepted(condition(9, "Overlap"));
+        let letter = Letter { subject: object, content, ..letter("9", "10.0.0.1") };
+        outbox.send(&letter);
+        let (version, accepted) = (version("10"), [condition(8, shown)]);
+        let shown = Shown { version: &version, addresses: &[], accepted: &accepted };
+        assert_eq!(outbox.reconcile(|_| Some(shown)).len(), told);
+        let late = outbox.ended(&letter, Outcome::Landed, Instant::now());
+        assert!(late.is_empty(), "{late:?}");
+    }
 }
