@@ -34,7 +34,7 @@ use crate::settings::Settings;
 use crate::watch::Watch;
 
 /// The Lease that says which replica works.
-const LEASE: &str = "herald-controller";
+pub(crate) const LEASE: &str = "herald-controller";
 /// The component that Events come from: MetalLB's, because people's scripts select by it.
 const COMPONENT: &str = "metallb-controller";
 /// How often the loop turns when nothing happens.

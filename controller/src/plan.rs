@@ -66,6 +66,8 @@ pub struct Planner {
     seen: Snapshot,
     /// What each Service was last told that it lacks.
     told: HashMap<ServiceId, Why>,
+    /// Whether it was told that nothing is cleared because there has never been a pool.
+    told_of_no_pool: bool,
 }
 
 impl Planner {
@@ -79,6 +81,7 @@ impl Planner {
             namespaces: Namespaces::new(),
             seen: Snapshot::default(),
             told: HashMap::new(),
+            told_of_no_pool: false,
         }
     }
 
@@ -124,6 +127,7 @@ impl Planner {
     /// Forgets what was told: another replica may lead, and tell other things, before this one does again.
     pub fn forget(&mut self) {
         self.told.clear();
+        self.told_of_no_pool = false;
     }
 
     /// Decides the whole world. [`Planner::observe`] has seen `snapshot` before.
@@ -152,6 +156,9 @@ impl Planner {
         };
         let plan = allocation::plan(&world);
         decision.figures = self.figures(&plan);
+        if !known && snapshot.pools.is_empty() {
+            decision.notes.extend(self.no_pool_yet(decision.figures.untouched));
+        }
         let mut told = HashMap::new();
         for (ours, verdict) in ours.iter().zip(&plan.verdicts) {
             let subject = Subject::Service(ours.demand.id.clone());
@@ -192,6 +199,21 @@ impl Planner {
             }
         }
         told.insert(id.clone(), why.clone());
+    }
+
+    /// Tells once that nothing is cleared although no pool is there: the likeliest cause is another namespace.
+    fn no_pool_yet(&mut self, untouched: u64) -> Option<Note> {
+        if untouched == 0 || self.told_of_no_pool {
+            return None;
+        }
+        self.told_of_no_pool = true;
+        let namespace = &self.namespace;
+        tracing::warn!(
+            namespace,
+            untouched,
+            "no pool has been seen yet: Services stay as they are"
+        );
+        Some(tell::no_pool_yet(namespace, untouched))
     }
 
     fn figures(&self, plan: &allocation::Plan) -> Figures {

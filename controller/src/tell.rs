@@ -9,6 +9,8 @@ use herald_core::name::ServiceId;
 use herald_core::why::address::{Quoted, Why};
 use k8s_openapi::api::core::v1::ObjectReference;
 
+use crate::app::LEASE;
+
 /// Whom an Event is about: a Service.
 pub fn about_service(id: &ServiceId, version: &Version) -> ObjectReference {
     ObjectReference {
@@ -87,6 +89,23 @@ pub fn lacking(about: &ObjectReference, id: &ServiceId, why: &Why, has_one: bool
 pub fn deprecated(about: &ObjectReference, key: &str) -> Note {
     let message = format!("Service uses deprecated annotation {key}");
     note(about, Severity::Warning, "deprecatedAnnotation", message)
+}
+
+/// Why nothing is taken from `untouched` Services, told once for all of them: of the leader's Lease, which lies where
+/// pools were looked for.
+pub fn no_pool_yet(namespace: &str, untouched: u64) -> Note {
+    let about = ObjectReference {
+        api_version: Some("coordination.k8s.io/v1".to_owned()),
+        kind: Some("Lease".to_owned()),
+        namespace: Some(namespace.to_owned()),
+        name: Some(LEASE.to_owned()),
+        ..ObjectReference::default()
+    };
+    let message = format!(
+        "no IPAddressPool has been seen yet in namespace {namespace}: what Services have stays ({untouched} of them), \
+         until there is a pool; then each loses what lies in none"
+    );
+    note(&about, Severity::Warning, "NoPools", message)
 }
 
 /// The object's present version is not in force.

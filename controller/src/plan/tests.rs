@@ -191,13 +191,24 @@ async fn a_pool_that_goes_takes_its_addresses_and_another_gives_new_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_never_seen_a_pool_clears_nothing() {
+async fn who_has_never_seen_a_pool_clears_nothing_and_says_so_once() {
     let mut world = World::new(&[]);
+    assert!(world.plan().notes.is_empty(), "there is nothing to clear");
     world.service("a", &status(&["10.0.0.5"], "gold"));
     let decision = world.plan();
     assert_eq!(letters(&decision), Vec::<String>::new());
     assert_eq!(decision.figures.untouched, 1);
-    assert!(decision.notes.is_empty());
+    let text = "NoPools: no IPAddressPool has been seen yet in namespace system: what Services have stays \
+                (1 of them), until there is a pool; then each loses what lies in none";
+    assert_eq!(texts(&decision.notes), [text]);
+    let about = &decision.notes[0].about;
+    assert_eq!(
+        (about.kind.as_deref(), about.namespace.as_deref()),
+        (Some("Lease"), Some("system"))
+    );
+    assert!(world.plan().notes.is_empty());
+    world.planner.forget();
+    assert_eq!(texts(&world.plan().notes), [text]);
 }
 
 #[tokio::test(start_paused = true)]
