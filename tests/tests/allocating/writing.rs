@@ -1,0 +1,87 @@
+//! How often, and how, Services are written to.
+
+use anyhow::{Context, ensure};
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::Service;
+use kube::ResourceExt as _;
+use serde_json::{Value, json};
+
+use crate::history::{doubled, times};
+use crate::stage::{Stage, annotated, of, pool};
+
+/// As many as there are letters under way at a time, several times over.
+const SERVICES: usize = 100;
+
+/// What one writer owns of a Service, and through which door it wrote.
+fn written(service: &Service) -> anyhow::Result<Value> {
+    let ours = service
+        .managed_fields()
+        .iter()
+        .filter(|entry| entry.manager.as_deref() == Some("herald-controller"));
+    let [entry] = ours.collect::<Vec<_>>()[..] else {
+        anyhow::bail!("not one entry: {:?}", service.managed_fields());
+    };
+    ensure!(entry.subresource.as_deref() == Some("status"), "{entry:?}");
+    Ok(entry.fields_v1.as_ref().context("fields")?.0.clone())
+}
+
+pub(crate) async fn one_write_for_each(stage: &Stage<'_>) -> anyhow::Result<()> {
+    stage.configure(&[("lan", of(&["192.168.112.0/24"]))]).await?;
+    let history = stage.history().await?;
+    let names: Vec<String> = (0..SERVICES).map(|number| format!("s{number}")).collect();
+    try_join_all(names.iter().map(|name| stage.ask(name, json!({})))).await?;
+    try_join_all(names.iter().map(|name| stage.has_any(name))).await?;
+    stage.looks_again(0, 5).await?;
+    let versions = history.since(0).await?;
+    for name in &names {
+        ensure!(times(&versions, name) == 2, "{name} was written {} times", times(&versions, name));
+    }
+    for version in &versions {
+        let from = version.pool.as_deref();
+        let together = match version.addresses.len() {
+            0 => from.is_none(),
+            _ => from == Some("lan"),
+        };
+        ensure!(together, "addresses and annotation come together, not {version:?}");
+    }
+    let doubled = doubled(&versions);
+    ensure!(doubled.is_empty(), "{doubled:#?}");
+    let fields = written(&stage.services.get(&names[0]).await?)?;
+    let annotation = &fields["f:metadata"]["f:annotations"]["f:metallb.io/ip-allocated-from-pool"];
+    ensure!(annotation.is_object(), "{fields:#}");
+    ensure!(fields["f:status"]["f:loadBalancer"]["f:ingress"].is_object(), "{fields:#}");
+    ensure!(fields.get("f:spec").is_none(), "{fields:#}");
+    Ok(())
+}
+
+pub(crate) async fn conditions_of_others_stay(stage: &Stage<'_>) -> anyhow::Result<()> {
+    let pools = [("here", of(&["192.168.112.0/28"])), ("there", of(&["192.168.113.0/28"]))];
+    stage.configure(&pools).await?;
+    stage.ask("audited", json!({})).await?;
+    stage.has("audited", &["192.168.112.0"]).await?;
+    let condition = json!({
+        "type": "example.com/Audited",
+        "status": "True",
+        "reason": "Seen",
+        "message": "by somebody else",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    });
+    let theirs = stage.change_status("audited", json!({ "conditions": [condition] })).await?;
+    stage.stays(&theirs).await?;
+    let history = stage.history().await?;
+    stage.change("audited", annotated("metallb.io/address-pool", "there")).await?;
+    let moved = stage.has("audited", &["192.168.113.0"]).await?;
+    ensure!(pool(&moved).as_deref() == Some("there"), "{:?}", pool(&moved));
+    stage.unpool("there").await?;
+    let cleared = stage.has("audited", &[]).await?;
+    ensure!(pool(&cleared).is_none(), "{cleared:?}");
+    for service in [theirs, moved, cleared] {
+        let conditions = service.status.as_ref().and_then(|status| status.conditions.as_deref());
+        let theirs = conditions.is_some_and(|all| all.len() == 1 && all[0].reason == "Seen");
+        ensure!(theirs, "their condition is gone from {service:#?}");
+    }
+    // The user's, the move, and the end.
+    let versions = history.since(0).await?;
+    ensure!(times(&versions, "audited") == 3, "{versions:#?}");
+    Ok(())
+}
