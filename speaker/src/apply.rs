@@ -4,12 +4,13 @@
 //! machine says in one turn is carried out in this order: first the table of answers, so that a withdrawal is in force
 //! before anything else leaves; then announcements; then writes; then what people read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use herald_cluster::leases::{LeaseWatch, LeaseWriter};
+use herald_core::name::LinkName;
 use herald_core::ownership::machine::{Input, Machine, Output};
 use herald_core::ownership::plan::{Interfaces, Plan};
 use herald_core::ownership::record::{LeaseWrite, WriteOutcome};
@@ -26,6 +27,8 @@ use crate::report::Reporter;
 
 /// The loop turns at least so often, for the responder's sake: it stops answering when the loop stands still.
 const BEAT: Duration = Duration::from_millis(100);
+/// How often it is looked whether each link that can be answered on has its sockets.
+const LOOK_AT_SOCKETS: Duration = Duration::from_secs(1);
 /// Events taken in before what follows from them is carried out.
 const BATCH: usize = 256;
 
@@ -65,19 +68,23 @@ pub struct Speaker {
     began: Instant,
     answers: HashMap<IpAddr, Reach>,
     writes: JoinSet<(LeaseKey, WriteOutcome, Duration)>,
+    /// The links on which a socket could not be opened, by index.
+    shut: HashSet<u32>,
+    /// When it was last looked whether all sockets are open.
+    looked: Instant,
 }
 
 impl Speaker {
     /// A speaker that has done nothing yet.
     pub fn new(machine: Machine, ears: Ears, hands: Hands) -> Self {
-        let (answers, writes) = (HashMap::new(), JoinSet::new());
-        Self { machine, ears, hands, began: Instant::now(), answers, writes }
+        let (answers, writes, shut) = (HashMap::new(), JoinSet::new(), HashSet::new());
+        let now = Instant::now();
+        Self { machine, ears, hands, began: now, answers, writes, shut, looked: now }
     }
 
     /// Works until it is asked to stop and everything is handed over, or may not wait for that any longer (R5).
     pub async fn run(mut self) {
-        let links = self.ears.links.borrow_and_update().clone();
-        self.relink(&links);
+        self.relink();
         loop {
             let inputs = self.next().await;
             let now = self.now();
@@ -88,6 +95,7 @@ impl Speaker {
             for input in inputs {
                 self.take(input, now);
             }
+            self.look_at_sockets();
             let left = self.carry_out();
             self.hands.responder.beat();
             self.hands.heartbeat.beat();
@@ -132,9 +140,7 @@ impl Speaker {
                 let plan = ears.plans.borrow_and_update().clone();
                 batch.extend(plan.map(Happened::Plan));
             }
-            Ok(()) = ears.links.changed() => {
-                batch.push(Happened::Links(ears.links.borrow_and_update().clone()));
-            }
+            Ok(()) = ears.links.changed() => batch.push(Happened::Links),
             Ok(_) = ears.stop.wait_for(|stop| *stop), if !stopping => {}
             () = tokio::time::sleep_until(wake) => {}
         }
@@ -154,10 +160,7 @@ impl Speaker {
                 self.machine.handle(Input::Plan(plan), now);
                 self.hands.reporter.judged(&self.machine);
             }
-            Happened::Links(links) => {
-                self.relink(&links);
-                self.hands.reporter.judged(&self.machine);
-            }
+            Happened::Links => self.relink(),
             Happened::Heard(heard) => {
                 tracing::debug!(address = %heard.address, mac = %heard.mac, link = %heard.link,
                     announced = heard.how == How::Announced, "another host has an address of ours");
@@ -167,14 +170,33 @@ impl Speaker {
         }
     }
 
-    fn relink(&mut self, links: &Links) {
-        if let Err(failed) = self.hands.responder.set_links(links) {
-            for error in failed {
-                tracing::error!(%error, source = %error.source, "no socket on a link");
-            }
+    fn relink(&mut self) {
+        let links = self.ears.links.borrow_and_update().clone();
+        let failed = self.hands.responder.set_links(&links).err().unwrap_or_default();
+        for error in failed.iter().filter(|error| !self.shut.contains(&error.index)) {
+            // Said once: it is tried again every second.
+            tracing::error!(%error, source = %error.source, "no socket on a link");
         }
-        let now = self.now();
-        self.machine.handle(Input::Links(links.records()), now);
+        self.shut = failed.iter().map(|error| error.index).collect();
+        let open: HashSet<&LinkName> = self.hands.responder.open_links().collect();
+        let mut records = links.records();
+        // Where no question can be answered there is no link: this node must not own what it is silent about.
+        records.retain(|link| !link.carrier || open.contains(&link.name));
+        self.machine.handle(Input::Links(records), self.now());
+        self.hands.reporter.judged(&self.machine);
+    }
+
+    /// A socket that could not be opened, or whose task has ended, is opened anew, though no link has changed.
+    fn look_at_sockets(&mut self) {
+        if self.looked.elapsed() < LOOK_AT_SOCKETS {
+            return;
+        }
+        self.looked = Instant::now();
+        let open: HashSet<&LinkName> = self.hands.responder.open_links().collect();
+        let all = self.ears.links.borrow().eligible().all(|(of, _)| open.contains(&of.name));
+        if !all {
+            self.relink();
+        }
     }
 
     /// Does what the machine wants done; whether it has left.
@@ -239,7 +261,7 @@ impl Speaker {
 enum Happened {
     Input(Input),
     Plan(Arc<Plan>),
-    Links(Links),
+    Links,
     Heard(Heard),
 }
 
@@ -258,3 +280,6 @@ fn reach(interfaces: &Interfaces) -> Reach {
         Interfaces::Only(names) => Reach::Only(Arc::new(names.clone())),
     }
 }
+
+#[cfg(test)]
+mod tests;

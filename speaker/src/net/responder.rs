@@ -206,7 +206,8 @@ impl Responder {
 
     /// The links on which questions are answered now.
     pub fn open_links(&self) -> impl Iterator<Item = &LinkName> {
-        self.pairs.keys()
+        let open = self.pairs.iter().filter(|(_, pair)| pair.arp.lives() && pair.ndp.lives());
+        open.map(|(name, _)| name)
     }
 
     fn post(&self, port: &Port, outgoing: Outgoing) {
