@@ -130,6 +130,8 @@ fn every_example_pool_and_advertisement_is_in_force_at_once() -> anyhow::Result<
         herald_core::config::settle(&herald_core::config::Configuration::default(), &offers);
     assert!(problems.is_empty(), "{problems:?}");
     assert!(!configuration.pools().is_empty() && !configuration.advertisements().is_empty());
+    // One for all pools would take the restrictions from those beside it.
+    assert!(configuration.advertisements().values().all(|of| !of.pools.is_empty()));
     Ok(())
 }
 
