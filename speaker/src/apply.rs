@@ -27,8 +27,8 @@ use crate::report::Reporter;
 
 /// The loop turns at least so often, for the responder's sake: it stops answering when the loop stands still.
 const BEAT: Duration = Duration::from_millis(100);
-/// How often it is looked whether each link that can be answered on has its sockets.
-const LOOK_AT_SOCKETS: Duration = Duration::from_secs(1);
+/// How often the loop sees to what need not follow at once.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
 /// Events taken in before what follows from them is carried out.
 const BATCH: usize = 256;
 
@@ -70,8 +70,10 @@ pub struct Speaker {
     writes: JoinSet<(LeaseKey, WriteOutcome, Duration)>,
     /// The links on which a socket could not be opened, by index.
     shut: HashSet<u32>,
-    /// When it was last looked whether all sockets are open.
+    /// When [`Speaker::look_around`] last did anything.
     looked: Instant,
+    /// Whether anything was reported since.
+    reported: bool,
 }
 
 impl Speaker {
@@ -79,7 +81,17 @@ impl Speaker {
     pub fn new(machine: Machine, ears: Ears, hands: Hands) -> Self {
         let (answers, writes, shut) = (HashMap::new(), JoinSet::new(), HashSet::new());
         let now = Instant::now();
-        Self { machine, ears, hands, began: now, answers, writes, shut, looked: now }
+        Self {
+            machine,
+            ears,
+            hands,
+            began: now,
+            answers,
+            writes,
+            shut,
+            looked: now,
+            reported: false,
+        }
     }
 
     /// Works until it is asked to stop and everything is handed over, or may not wait for that any longer (R5).
@@ -95,8 +107,8 @@ impl Speaker {
             for input in inputs {
                 self.take(input, now);
             }
-            self.look_at_sockets();
             let left = self.carry_out();
+            self.look_around();
             self.hands.responder.beat();
             self.hands.heartbeat.beat();
             if left {
@@ -186,12 +198,16 @@ impl Speaker {
         self.hands.reporter.judged(&self.machine);
     }
 
-    /// A socket that could not be opened, or whose task has ended, is opened anew, though no link has changed.
-    fn look_at_sockets(&mut self) {
-        if self.looked.elapsed() < LOOK_AT_SOCKETS {
+    /// Opens sockets that could not be opened, or whose task has ended, though no link has changed; and counts anew why
+    /// this node is no candidate, which takes a while where there are many addresses.
+    fn look_around(&mut self) {
+        if self.looked.elapsed() < LOOK_AROUND {
             return;
         }
         self.looked = Instant::now();
+        if std::mem::take(&mut self.reported) {
+            self.hands.reporter.judged(&self.machine);
+        }
         let open: HashSet<&LinkName> = self.hands.responder.open_links().collect();
         let all = self.ears.links.borrow().eligible().all(|(of, _)| open.contains(&of.name));
         if !all {
@@ -232,6 +248,7 @@ impl Speaker {
         for (key, write) in writes {
             self.write(key, write);
         }
+        self.reported |= !reports.is_empty();
         for report in reports {
             self.hands.reporter.report(&report);
         }
