@@ -1,8 +1,10 @@
 //! Pools that break, and pools that go.
 
 use anyhow::{Context, ensure};
+use herald_api::crd::L2Advertisement;
 use k8s_openapi::api::core::v1::Service;
-use kube::ResourceExt as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
 use crate::stage::{SETTLE, SYSTEM, Stage, addresses, annotated, of, pool};
@@ -76,6 +78,47 @@ async fn renamed(stage: &Stage<'_>, name: &str, address: &str) -> anyhow::Result
     stage.stays(&service).await?;
     let words = format!("Assigned IP [\"{address}\"]");
     stage.is_told("default", name, &[("Normal", "IPAllocated", &words)]).await
+}
+
+pub(crate) async fn advertisements_are_judged_too(stage: &Stage<'_>) -> anyhow::Result<()> {
+    let advertisement = |operator: &str| {
+        json!({
+            "apiVersion": "metallb.io/v1beta1",
+            "kind": "L2Advertisement",
+            "metadata": { "name": "by-node", "namespace": SYSTEM },
+            "spec": { "nodeSelectors": [{
+                "matchExpressions": [{ "key": "rack", "operator": operator }],
+            }] },
+        })
+        .to_string()
+    };
+    let advertisements: Api<L2Advertisement> = Api::namespaced(stage.lab.client(), SYSTEM);
+    let judged = async |status: &str, message: &str| {
+        let what = format!("the advertisement is {status}");
+        stage
+            .lab
+            .await_condition(&what, SETTLE, async || {
+                let read = advertisements.get("by-node").await?;
+                let conditions = read.status.unwrap_or_default().conditions;
+                let fits = |one: &Condition| {
+                    (&*one.type_, &*one.status, &*one.message) == ("Accepted", status, message)
+                };
+                ensure!(conditions.iter().any(fits), "{conditions:?}");
+                Ok(())
+            })
+            .await
+    };
+    stage.lab.apply(&advertisement("Exists")).await?;
+    judged("True", "").await?;
+    stage.lab.apply(&advertisement("Near")).await?;
+    let words = "invalid label selector 0 in nodeSelectors field: \"Near\" is no operator. \
+                 The last good version stays in force.";
+    judged("False", words).await?;
+    stage.is_told(SYSTEM, "by-node", &[("Warning", "InvalidSelector", words)]).await?;
+    shows(stage, STALE, 1.0).await?;
+    stage.lab.apply(&advertisement("DoesNotExist")).await?;
+    judged("True", "").await?;
+    shows(stage, STALE, 0.0).await
 }
 
 pub(crate) async fn a_restart_takes_nothing_away(stage: &Stage<'_>) -> anyhow::Result<()> {

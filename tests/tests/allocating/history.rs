@@ -61,6 +61,11 @@ impl History {
         Ok(self.since(0).await?.len())
     }
 
+    /// What has been seen by now, which may lack the latest.
+    pub(crate) fn seen(&self) -> Vec<Version> {
+        lock(&self.versions).clone()
+    }
+
     /// All that was stored before this call and after `mark`.
     pub(crate) async fn since(&self, mark: usize) -> anyhow::Result<Vec<Version>> {
         let all: Api<Service> = Api::all(self.client.clone());

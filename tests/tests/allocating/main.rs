@@ -32,12 +32,14 @@ async fn one_controller_gives_keeps_and_takes_back_addresses() -> anyhow::Result
         stage.story("sharing", choosing::only_those_who_agree_share).await?;
         stage.story("one write", writing::one_write_for_each).await?;
         stage.story("conditions of others", writing::conditions_of_others_stay).await?;
+        stage.story("spoiling", writing::what_others_spoil_is_mended).await?;
         stage.story("Events", telling::once_per_change).await?;
         stage.story("leaving the type", releasing::who_leaves_the_type_lets_go).await?;
         stage.story("away", releasing::what_changed_while_no_controller_ran).await?;
         stage.story("adoption", releasing::what_is_in_status_comes_first).await?;
         stage.story("a class of our own", releasing::a_class_is_lost_with_the_type).await?;
         stage.story("bad objects", configuration::the_last_good_version_stays).await?;
+        stage.story("advertisements", configuration::advertisements_are_judged_too).await?;
         stage.story("bad at the start", configuration::a_restart_takes_nothing_away).await?;
         stage.story("pools go", configuration::pools_that_go_take_their_addresses).await?;
         stage.story("readings", readings::what_is_shown_is_true).await
@@ -50,6 +52,7 @@ async fn two_replicas_never_double_and_never_lose() -> anyhow::Result<()> {
     Lab::run(1, async |lab| {
         let stage = Stage::set(lab).await?;
         stage.story("one replica ends", replicas::the_other_takes_over).await?;
+        stage.story("a broken pool", replicas::a_standby_knows_the_last_good_version).await?;
         stage.story("bursts", replicas::bursts_survive_a_death_in_their_middle).await
     })
     .await
@@ -62,6 +65,7 @@ async fn a_controller_waits_for_what_is_not_there_and_goes_on_by_itself() -> any
         stage.story("no kinds", beginning::without_the_kinds_it_waits).await?;
         stage.story("no pools", beginning::without_any_pool_nothing_is_cleared).await?;
         stage.story("an editor", outage::a_service_that_is_edited_all_the_time).await?;
+        stage.story("answers lost", outage::writes_whose_answers_are_lost).await?;
         stage.story("outages", outage::an_absent_api_server_is_outlived).await
     })
     .await

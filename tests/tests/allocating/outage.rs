@@ -3,18 +3,22 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Service;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::history::{doubled, times};
 use crate::stage::{HEALTHY, SETTLE, Stage, addresses, of};
 
 /// The most that somebody's edits may delay an address.
 const ALL_THE_SAME: Duration = Duration::from_secs(10);
 /// The most that it may take after the API server is back: the longest wait between two attempts, and then the Lease's.
 const BACK_TO_WORK: Duration = Duration::from_secs(15);
+/// Services that wait when a controller starts: more than are written at a time.
+const BURST: usize = 150;
 
 /// Edits the Service as fast as the API server takes it, and counts.
 async fn edit(services: Api<Service>, name: &str) -> anyhow::Result<()> {
@@ -66,6 +70,41 @@ async fn stands_down(stage: &Stage<'_>) -> anyhow::Result<()> {
         .await?;
     let (status, text) = stage.reads(0, HEALTHY).await?;
     ensure!(status == 200, "an outage is no sickness: {text}");
+    Ok(())
+}
+
+/// The store stands still in the middle of a burst: writes are under way whose end nobody tells.
+pub(crate) async fn writes_whose_answers_are_lost(stage: &Stage<'_>) -> anyhow::Result<()> {
+    stage.configure(&[("lan", of(&["192.168.112.0/24"]))]).await?;
+    let history = stage.history().await?;
+    let names: Vec<String> = (0..BURST).map(|number| format!("s{number}")).collect();
+    stage.end(0).await?;
+    try_join_all(names.iter().map(|name| stage.ask(name, json!({})))).await?;
+    stage.controller(0)?;
+    stage
+        .lab
+        .await_condition("some have addresses", SETTLE, async || {
+            let served =
+                history.seen().iter().filter(|version| !version.addresses.is_empty()).count();
+            ensure!(served > 0, "none");
+            Ok(())
+        })
+        .await?;
+    let etcd = stage.lab.control_plane().etcd();
+    etcd.stop()?;
+    let served = history.seen().iter().filter(|version| !version.addresses.is_empty()).count();
+    let down = stands_down(stage).await;
+    etcd.cont()?;
+    down?;
+    try_join_all(names.iter().map(|name| stage.has_any(name))).await?;
+    eprintln!("{served} of {BURST} were served when the store stood still");
+    ensure!(served < BURST, "the burst was over before");
+    let versions = history.since(0).await?;
+    let doubled = doubled(&versions);
+    ensure!(doubled.is_empty(), "{doubled:#?}");
+    for name in &names {
+        ensure!(times(&versions, name) == 2, "{name} was stored {} times", times(&versions, name));
+    }
     Ok(())
 }
 

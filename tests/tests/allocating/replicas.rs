@@ -95,6 +95,24 @@ pub(crate) async fn the_other_takes_over(stage: &Stage<'_>) -> anyhow::Result<()
     Ok(())
 }
 
+/// A pool that broke while both ran serves on, whoever leads; only a new process knows no good version of it.
+pub(crate) async fn a_standby_knows_the_last_good_version(stage: &Stage<'_>) -> anyhow::Result<()> {
+    stage.configure(&[("lan", of(&["192.168.112.0/30"]))]).await?;
+    stage.ask("before", json!({})).await?;
+    let before = stage.has("before", &["192.168.112.0"]).await?;
+    stage.pool("lan", of(&["192.168.112.9-192.168.112.1"])).await?;
+    let judged = stage.judged_as("lan", "False", "InvalidAddresses").await?;
+    let old = leader(stage).await?;
+    stage.end(old).await?;
+    stage.ask("after", json!({})).await?;
+    stage.has("after", &["192.168.112.1"]).await?;
+    let now = stage.judged("lan").await?;
+    ensure!(now == judged, "{judged:?} became {now:?}");
+    let kept = stage.services.get("before").await?;
+    ensure!(kept == before, "{before:?} became {kept:?}");
+    stands_by(stage, old).await
+}
+
 /// A client of its own connection.
 async fn user(stage: &Stage<'_>) -> anyhow::Result<Api<Service>> {
     let file = Kubeconfig::read_from(stage.lab.kubeconfig()).context("read the kubeconfig")?;

@@ -2,12 +2,12 @@
 
 use anyhow::{Context, ensure};
 use futures::future::try_join_all;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
-use crate::history::{doubled, times};
-use crate::stage::{Stage, annotated, of, pool};
+use crate::history::{History, doubled, times};
+use crate::stage::{FROM_POOL, SETTLE, Stage, annotated, of, pool};
 
 /// As many as there are letters under way at a time, several times over.
 const SERVICES: usize = 100;
@@ -83,5 +83,50 @@ pub(crate) async fn conditions_of_others_stay(stage: &Stage<'_>) -> anyhow::Resu
     // The user's, the move, and the end.
     let versions = history.since(0).await?;
     ensure!(times(&versions, "audited") == 3, "{versions:#?}");
+    Ok(())
+}
+
+/// What others make of a status or of the annotation is mended, by one write each time, and told to nobody.
+pub(crate) async fn what_others_spoil_is_mended(stage: &Stage<'_>) -> anyhow::Result<()> {
+    stage.configure(&[("lan", of(&["192.168.112.0/28"]))]).await?;
+    stage.ask("spoiled", json!({})).await?;
+    stage.has("spoiled", &["192.168.112.0"]).await?;
+    let history = stage.history().await?;
+    let ingress = |entry: Value| json!({ "loadBalancer": { "ingress": [entry] } });
+    let statuses = [
+        json!({ "ip": "192.168.112.0", "hostname": "lb.example" }),
+        json!({ "ip": "192.168.112.0", "ipMode": "Proxy" }),
+        json!({ "ip": "192.168.112.0", "ports": [{ "port": 80, "protocol": "TCP" }] }),
+    ];
+    for (number, entry) in (1..).zip(statuses) {
+        stage.change_status("spoiled", ingress(entry)).await?;
+        mended(stage, number, &history).await?;
+    }
+    for (number, annotation) in [(4, json!(null)), (5, json!("elsewhere"))] {
+        let annotations = json!({ "metadata": { "annotations": { FROM_POOL: annotation } } });
+        stage.change("spoiled", annotations).await?;
+        mended(stage, number, &history).await?;
+    }
+    let told = ("Normal", "IPAllocated", "Assigned IP [\"192.168.112.0\"]");
+    stage.is_told("default", "spoiled", &[told]).await
+}
+
+/// Waits until the Service is as it was given, after so many mendings.
+async fn mended(stage: &Stage<'_>, number: usize, history: &History) -> anyhow::Result<()> {
+    let entry = LoadBalancerIngress {
+        ip: Some("192.168.112.0".to_owned()),
+        ip_mode: Some("VIP".to_owned()),
+        ..LoadBalancerIngress::default()
+    };
+    let plain = |service: &Service| {
+        let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+        status.and_then(|status| status.ingress.as_deref()) == Some(std::slice::from_ref(&entry))
+            && pool(service).as_deref() == Some("lan")
+    };
+    let what = format!("spoiling {number} is mended");
+    let service = stage.sees(&what, SETTLE, "spoiled", plain).await?;
+    stage.stays(&service).await?;
+    let versions = history.since(0).await?;
+    ensure!(times(&versions, "spoiled") == 2 * number, "{versions:#?}");
     Ok(())
 }
