@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use herald_cluster::cache::Dirty;
 use herald_cluster::client::{Clients, connect};
 use herald_cluster::events::{Recorder, recorder};
@@ -65,7 +65,8 @@ pub async fn asked_to_stop() {
 ///
 /// # Errors
 ///
-/// Only at the start: no API server is configured, or a port cannot be had. What fails later is tried again.
+/// At the start: no API server is configured, or a port cannot be had. Later only when a task ended that never should;
+/// whatever else fails is tried again.
 pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let clients = connect(&settings.cluster).await.context("connecting to the cluster")?;
     let namespace = settings.namespace.clone().unwrap_or_else(|| clients.namespace.clone());
@@ -96,7 +97,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> anyhow::
     tracing::info!(namespace, class = settings.class, identity = candidacy.identity, "started");
     let stopped = reached(&end, |end| end.lease);
     let (leadership, election) = elect(clients.leases.clone(), candidacy, stopped);
-    let election = tokio::spawn(election);
+    let mut election = tokio::spawn(election);
     let (events, writer) = recorder(clients.writes.clone(), COMPONENT, &name);
     let writer = tokio::spawn(writer);
 
@@ -113,7 +114,13 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> anyhow::
         writing: Arc::new(Writing { client: client_of(&clients), namespace }),
         led: false,
     };
-    main_loop.run(heartbeat, stop).await;
+    tokio::select! {
+        () = main_loop.run(heartbeat, stop) => {}
+        // A cache that nobody keeps, or a Lease that nobody renews, would look as ever, and be wrong. The Lease is not let
+        // go of: writes may be under way.
+        Some(ended) = followers.join_next() => bail!("a watch has ended: {ended:?}"),
+        ended = &mut election => bail!("the election has ended: {ended:?}"),
+    }
 
     end.send_modify(|end| end.lease = true);
     ended("the election", election).await;

@@ -10,7 +10,7 @@ use crate::ownership::claim::{Facts, HAND_OVER, Leaving, Standing, State};
 use crate::ownership::order::{self, usable};
 use crate::ownership::plan::{Interfaces, Plan, Vip};
 use crate::ownership::record::Claim;
-use crate::time::{Moment, Span};
+use crate::time::Moment;
 use crate::why::announcement::Unfit;
 
 impl Machine {
@@ -211,10 +211,5 @@ impl Machine {
                 _ => Cause::Fit,
             },
         }
-    }
-
-    /// How long a peer that is next in order waits before it takes (R4), for the metrics page.
-    pub fn delay(&self) -> Span {
-        DELAY.max(self.write_time.times(2))
     }
 }
