@@ -41,7 +41,7 @@ spec: {addresses: ["192.168.112.0/24", "fd00:99::112:0/112"]}
 apiVersion: metallb.io/v1beta1
 kind: L2Advertisement
 metadata: {name: lan, namespace: herald-system}
-spec: {ipAddressPools: [lan], interfaces: [lan0]}
+spec: {ipAddressPools: [lan]}
 "#;
 
 /// Herald is installed, one pool is announced on the LAN, and no speaker runs yet.
