@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use herald_core::config::{Configuration, Offers, Problem, settle};
-use herald_core::name::{NodeName, ServiceId};
+use herald_core::config::{Configuration, Object, Offers, Problem, settle};
+use herald_core::label::Labels;
+use herald_core::name::{NodeName, PoolName, ServiceId};
 use herald_core::ownership::eligibility;
 use herald_core::ownership::plan::Plan;
 use herald_core::ownership::world::{Endpoints, World};
@@ -32,6 +33,7 @@ impl Planner {
         let world = World {
             nodes: (*caches.nodes.snapshot()).clone(),
             pools: self.configuration.pools().values().cloned().collect(),
+            broken_pools: self.broken_pools(caches),
             advertisements: self.configuration.advertisements().values().cloned().collect(),
             services: services.values().filter_map(|service| (**service).clone()).collect(),
             endpoints: endpoints(caches),
@@ -48,6 +50,16 @@ impl Planner {
     /// Whether any pool or advertisement is in force.
     pub fn is_configured(&self) -> bool {
         !self.configuration.pools().is_empty()
+    }
+
+    /// The pools that exist and have no version in force, as after a start while their objects are broken.
+    fn broken_pools(&self, caches: &Caches) -> BTreeMap<PoolName, Labels> {
+        let snapshot = caches.pools.snapshot();
+        let unknown = self.configuration.unknown().iter().filter_map(|object| match object {
+            Object::Pool(name) => Some((name.clone(), snapshot.get(name)?.labels.clone())),
+            Object::Advertisement(_) => None,
+        });
+        unknown.collect()
     }
 
     fn settle(&mut self, caches: &Caches) {

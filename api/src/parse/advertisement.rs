@@ -38,7 +38,8 @@ pub fn offer(object: &L2Advertisement) -> (AdvertisementName, Offer<Advertisemen
         preferred_nodes,
     };
     let says = if refusals.is_empty() { Ok(Arc::new(advertisement)) } else { Err(refusals) };
-    (name, Offer { created: super::created(&object.metadata), says })
+    let labels = object.labels().clone();
+    (name, Offer { created: super::created(&object.metadata), labels, says })
 }
 
 /// The preferences in their order. The same selector may stand there twice: the weights add up.

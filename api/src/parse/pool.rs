@@ -33,7 +33,8 @@ pub fn offer(object: &IPAddressPool) -> (PoolName, Offer<Pool>) {
     } else {
         Err(refusals)
     };
-    (name, Offer { created: super::created(&object.metadata), says })
+    let labels = object.labels().clone();
+    (name, Offer { created: super::created(&object.metadata), labels, says })
 }
 
 /// The ranges of all entries, in their order. No two may have an address in common.

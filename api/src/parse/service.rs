@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 
-use herald_core::name::ServiceId;
+use herald_core::name::{PoolName, ServiceId};
 use herald_core::ownership::world::Service as Announced;
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt as _;
+
+use crate::annotation;
 
 /// What is to be announced of `service`: nothing unless it is a LoadBalancer of the class and has addresses.
 ///
@@ -31,6 +33,9 @@ pub fn announced(service: &Service, class: Option<&str>) -> Option<Announced> {
         created: super::created(&service.metadata),
         labels: service.labels().clone(),
         addresses,
+        recorded_pool: annotation::IP_ALLOCATED_FROM_POOL
+            .find(service.annotations())
+            .map(|found| PoolName::from(found.value)),
         local: spec.external_traffic_policy.as_deref() == Some("Local"),
     })
 }
@@ -43,7 +48,8 @@ mod tests {
 
     fn service(spec: Value, ingress: Value) -> Service {
         serde_json::from_value(json!({
-            "metadata": {"namespace": "n", "name": "s", "uid": "u"},
+            "metadata": {"namespace": "n", "name": "s", "uid": "u",
+                "annotations": {"metallb.io/ip-allocated-from-pool": "green"}},
             "spec": spec,
             "status": {"loadBalancer": {"ingress": ingress}},
         }))
@@ -60,6 +66,7 @@ mod tests {
             ["2001:db8::1", "192.0.2.1"].map(|a| a.parse().expect("an address")).into();
         assert_eq!(found.addresses, expected);
         assert!(found.local);
+        assert_eq!(found.recorded_pool, Some(PoolName::from("green")));
     }
 
     #[test]

@@ -87,6 +87,7 @@ fn world(local: bool) -> World {
         created: i64::from(n),
         labels: BTreeMap::from([("app".to_owned(), format!("service-{n}"))]),
         addresses: vec![address(n)],
+        recorded_pool: None,
         local,
     };
     let services: Vec<Arc<Service>> = (0..SERVICES).map(|n| Arc::new(service(n))).collect();
@@ -105,6 +106,7 @@ fn world(local: bool) -> World {
             avoid_buggy: false,
             allocation: None,
         })],
+        broken_pools: BTreeMap::new(),
         advertisements: vec![Arc::new(Advertisement {
             name: "advertisement".into(),
             pools: BTreeSet::new(),

@@ -17,6 +17,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{Advertisement, Pool, Refusal};
+use crate::label::Labels;
 use crate::name::{AdvertisementName, PoolName};
 
 /// What one object says now.
@@ -24,6 +25,8 @@ use crate::name::{AdvertisementName, PoolName};
 pub struct Offer<T> {
     /// When the object was created, in seconds since 1970.
     pub created: i64,
+    /// The object's labels, which are known also where its spec makes no sense.
+    pub labels: Labels,
     /// What it means, or all that is wrong with it (never empty).
     pub says: Result<Arc<T>, Vec<Refusal>>,
 }

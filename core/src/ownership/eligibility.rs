@@ -3,7 +3,8 @@
 //! In order, for each address that a Service of ours has:
 //!
 //! 1. the Service's endpoints: without a servable one nobody answers;
-//! 2. the pool that holds the address, and the advertisements that select the pool and the Service;
+//! 2. the pool that holds the address, or, where its object is broken, that the Service says it is from; and the
+//!    advertisements that select the pool and the Service;
 //! 3. the nodes that are fit at all and that one of those advertisements selects, each with the union of the allowed
 //!    interfaces and the sum of the preference weights of the advertisements that select it;
 //! 4. with externalTrafficPolicy Local, of these the nodes that host a servable endpoint;
@@ -20,9 +21,9 @@ use std::sync::Arc;
 use super::plan::{Candidacy, Candidates, Interfaces, Plan, Vip};
 use super::world::{Endpoints, Node, Service, World};
 use crate::address::{AddressRange, Family, bits};
-use crate::config::{Advertisement, Pool};
-use crate::label::any_or_unrestricted;
-use crate::name::NodeName;
+use crate::config::Advertisement;
+use crate::label::{Labels, any_or_unrestricted};
+use crate::name::{NodeName, PoolName};
 use crate::why::announcement::Unfit;
 
 /// Plans for the whole world, as seen by node `me`.
@@ -58,10 +59,10 @@ fn selects_node(advertisement: &Advertisement, node: &Node) -> bool {
     any_or_unrestricted(&advertisement.node_selectors, &node.labels)
 }
 
-fn selects_pool(advertisement: &Advertisement, pool: &Pool) -> bool {
+fn selects_pool(advertisement: &Advertisement, name: &PoolName, labels: &Labels) -> bool {
     (advertisement.pools.is_empty() && advertisement.pool_selectors.is_empty())
-        || advertisement.pools.contains(&pool.name)
-        || advertisement.pool_selectors.iter().any(|selector| selector.selects(&pool.labels))
+        || advertisement.pools.contains(name)
+        || advertisement.pool_selectors.iter().any(|selector| selector.selects(labels))
 }
 
 /// Who may answer for one Service's address, and why this node may not.
@@ -70,13 +71,19 @@ struct Verdict {
     unfit: Option<Unfit>,
 }
 
+/// A pool, and the indices of the advertisements that select it.
+struct Advertised<'w> {
+    name: &'w PoolName,
+    by: Vec<usize>,
+}
+
 struct Planner<'w> {
     world: &'w World,
     me: &'w NodeName,
     /// Ranges of all pools by family and first address, with the pool's index: none overlap.
     ranges: BTreeMap<(Family, u128), (AddressRange, usize)>,
-    /// For each pool, the indices of the advertisements that select it.
-    by_pool: Vec<Vec<usize>>,
+    /// The pools in force, then the broken ones.
+    pools: Vec<Advertised<'w>>,
     fit: Vec<&'w Node>,
     /// Candidates by the set of advertisements that apply.
     shared: BTreeMap<Vec<usize>, Arc<Candidates>>,
@@ -91,16 +98,13 @@ impl<'w> Planner<'w> {
                 ranges.insert((range.family(), bits(range.first())), (*range, index));
             }
         }
-        let by_pool = world
-            .pools
-            .iter()
-            .map(|pool| {
-                let selecting = world
-                    .advertisements
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, ad)| selects_pool(ad, pool));
-                selecting.map(|(index, _)| index).collect()
+        let in_force = world.pools.iter().map(|pool| (&pool.name, &pool.labels));
+        let pools = in_force
+            .chain(&world.broken_pools)
+            .map(|(name, labels)| {
+                let all = world.advertisements.iter().enumerate();
+                let selecting = all.filter(|(_, ad)| selects_pool(ad, name, labels));
+                Advertised { name, by: selecting.map(|(index, _)| index).collect() }
             })
             .collect();
         let fit = world
@@ -110,7 +114,7 @@ impl<'w> Planner<'w> {
             .filter(|node| unfit_at_all(node, world.ignore_exclude_label).is_none())
             .collect();
         let (shared, nobody) = (BTreeMap::new(), Arc::default());
-        Self { world, me, ranges, by_pool, fit, shared, nobody }
+        Self { world, me, ranges, pools, fit, shared, nobody }
     }
 
     fn vips(&mut self) -> BTreeMap<IpAddr, Vip> {
@@ -184,11 +188,14 @@ impl<'w> Planner<'w> {
         address: IpAddr,
         (service, endpoints): (&Service, &Endpoints),
     ) -> Verdict {
-        let Some(pool) = self.pool_of(address) else {
+        let Some(pool) = self.pool_of(address, service) else {
             return Verdict { candidates: self.nobody.clone(), unfit: Some(Unfit::NotInAnyPool) };
         };
         let world = self.world;
-        let applying: Vec<usize> = self.by_pool[pool]
+        let pool = &self.pools[pool];
+        let name = pool.name;
+        let applying: Vec<usize> = pool
+            .by
             .iter()
             .copied()
             .filter(|ad| {
@@ -197,10 +204,9 @@ impl<'w> Planner<'w> {
             })
             .collect();
         if applying.is_empty() {
-            let name = world.pools[pool].name.clone();
-            let unfit = match self.by_pool[pool].is_empty() {
-                true => Unfit::NoAdvertisement(name),
-                false => Unfit::ServiceNotSelected(name),
+            let unfit = match pool.by.is_empty() {
+                true => Unfit::NoAdvertisement(name.clone()),
+                false => Unfit::ServiceNotSelected(name.clone()),
             };
             return Verdict { candidates: self.nobody.clone(), unfit: Some(unfit) };
         }
@@ -210,7 +216,7 @@ impl<'w> Planner<'w> {
             None => Some(Unfit::UnknownNode),
             Some(node) => unfit_at_all(node, world.ignore_exclude_label).or_else(|| {
                 let selected = selected.nodes.contains_key(self.me);
-                (!selected).then(|| Unfit::NodeNotSelected(world.pools[pool].name.clone()))
+                (!selected).then(|| Unfit::NodeNotSelected(name.clone()))
             }),
         };
         if service.local {
@@ -256,10 +262,15 @@ impl<'w> Planner<'w> {
         candidates
     }
 
-    fn pool_of(&self, address: IpAddr) -> Option<usize> {
+    fn pool_of(&self, address: IpAddr, service: &Service) -> Option<usize> {
         let key = (Family::of(address), bits(address));
-        let (_, (range, pool)) = self.ranges.range(..=key).next_back()?;
-        range.contains(address).then_some(*pool)
+        let below = self.ranges.range(..=key).next_back().map(|(_, found)| found);
+        if let Some((_, pool)) = below.filter(|(range, _)| range.contains(address)) {
+            return Some(*pool);
+        }
+        let recorded = service.recorded_pool.as_ref()?;
+        let at = self.world.broken_pools.keys().position(|name| name == recorded)?;
+        Some(self.world.pools.len() + at)
     }
 
     fn endpoints(&self, service: &Service) -> &'w Endpoints {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::config::{Advertisement, Pool};
 use crate::label::Labels;
-use crate::name::{NodeName, ServiceId};
+use crate::name::{NodeName, PoolName, ServiceId};
 
 /// Everything that [`super::eligibility::plan`] looks at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +15,9 @@ pub struct World {
     pub nodes: BTreeMap<NodeName, Arc<Node>>,
     /// The pools in force, none overlapping another.
     pub pools: Vec<Arc<Pool>>,
+    /// Pools that exist and of which no version is in force. Which addresses they have is not known; a Service that says
+    /// it has one of theirs is believed, so that a broken object silences nothing that was answered before.
+    pub broken_pools: BTreeMap<PoolName, Labels>,
     /// The advertisements in force.
     pub advertisements: Vec<Arc<Advertisement>>,
     /// The Services that are ours and have addresses.
@@ -57,6 +60,8 @@ pub struct Service {
     pub labels: Labels,
     /// The addresses in its status, in that order.
     pub addresses: Vec<IpAddr>,
+    /// The pool that they are from, by the Service's own annotation.
+    pub recorded_pool: Option<PoolName>,
     /// Whether externalTrafficPolicy is Local.
     pub local: bool,
 }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::address::AddressRange;
+use crate::label::Labels;
 
 /// 10.0.0.`first` to 10.0.0.`last`.
 fn v4(first: u8, last: u8) -> AddressRange {
@@ -43,7 +44,10 @@ fn advertisement(name: &str, pools: &[&str]) -> Arc<Advertisement> {
 /// Pools that can be read: name, when created, ranges.
 fn readable(pools: &[(&str, i64, &[AddressRange])]) -> Offers {
     let offer = |(name, created, ranges): &(&str, i64, &[AddressRange])| {
-        (PoolName::from(*name), Offer { created: *created, says: Ok(pool(name, ranges)) })
+        (
+            PoolName::from(*name),
+            Offer { created: *created, labels: Labels::new(), says: Ok(pool(name, ranges)) },
+        )
     };
     Offers { pools: pools.iter().map(offer).collect(), ..Offers::default() }
 }
@@ -51,7 +55,7 @@ fn readable(pools: &[(&str, i64, &[AddressRange])]) -> Offers {
 /// The same, and one that cannot be read.
 fn and_broken(mut offers: Offers, name: &str) -> Offers {
     let says = Err(vec![Refusal::NoPrefixes]);
-    offers.pools.insert(name.into(), Offer { created: 0, says });
+    offers.pools.insert(name.into(), Offer { created: 0, labels: Labels::new(), says });
     offers
 }
 
@@ -173,9 +177,13 @@ fn an_advertisement_keeps_its_last_good_version_and_says_nothing_about_pools() {
     let refusal = Refusal::InvalidWeight { weight: 0, at: 0 };
     let offers = |first: Result<_, Vec<Refusal>>| {
         let mut offers = readable(&[("a", 1, &[v4(1, 9)])]);
-        offers.advertisements.insert("first".into(), Offer { created: 1, says: first });
+        offers
+            .advertisements
+            .insert("first".into(), Offer { created: 1, labels: Labels::new(), says: first });
         let says = Ok(advertisement("second", &[]));
-        offers.advertisements.insert("second".into(), Offer { created: 1, says });
+        offers
+            .advertisements
+            .insert("second".into(), Offer { created: 1, labels: Labels::new(), says });
         offers
     };
     let good = offers(Ok(advertisement("first", &["a"])));
@@ -231,7 +239,7 @@ fn offers() -> impl Strategy<Value = Offers> {
         let one = |(at, (created, ranges)): (usize, (i64, Option<Vec<AddressRange>>))| {
             let name = ["a", "b", "c", "d", "e", "f"][at];
             let says = ranges.map(|ranges| pool(name, &ranges)).ok_or(vec![Refusal::NoPrefixes]);
-            (PoolName::from(name), Offer { created, says })
+            (PoolName::from(name), Offer { created, labels: Labels::new(), says })
         };
         Offers { pools: pools.into_iter().map(one).collect(), ..Offers::default() }
     })

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::Preference;
+use crate::config::{Pool, Preference};
 use crate::label::{Labels, Requirement, Selector};
 use crate::name::{LinkName, PoolName, ServiceId};
 use crate::ownership::fixtures::{address, name};
@@ -58,6 +58,7 @@ fn service(of: &str, created: i64, addresses: &[u8]) -> Service {
         created,
         labels: labels(&[(of, "")]),
         addresses: addresses.iter().map(|n| address(*n)).collect(),
+        recorded_pool: None,
         local: false,
     }
 }
@@ -70,6 +71,7 @@ fn world(services: Vec<Service>) -> World {
     World {
         nodes: nodes.into_iter().map(|node| (node.name.clone(), Arc::new(node))).collect(),
         pools: vec![Arc::new(pool("p", 1, 99))],
+        broken_pools: BTreeMap::new(),
         advertisements: vec![Arc::new(everything())],
         endpoints: services.iter().map(|s| (s.id.clone(), both.clone())).collect(),
         services: services.into_iter().map(Arc::new).collect(),
@@ -201,6 +203,28 @@ fn an_address_outside_every_pool_has_no_candidate() {
         assert_eq!(why_not(&world, "a", outside), Some(Unfit::NotInAnyPool));
         assert_eq!(who(&world, outside), [""; 0]);
     }
+}
+
+#[test]
+fn a_service_is_believed_about_a_broken_pool_and_about_no_other() {
+    let recorded = |pool: &str, n: u8| {
+        let mut world =
+            world(vec![Service { recorded_pool: Some(pool.into()), ..service("s", 1, &[n]) }]);
+        world.broken_pools.insert("broken".into(), labels(&[("broken", "")]));
+        world
+    };
+    assert_eq!(who(&recorded("broken", 100), 100), ["a", "b"]);
+    assert_eq!(why_not(&recorded("gone", 100), "a", 100), Some(Unfit::NotInAnyPool));
+    let mut selected = recorded("broken", 100);
+    advertise(&mut selected, |ad| ad.pool_selectors = vec![has("p")]);
+    let unfit = Unfit::NoAdvertisement("broken".into());
+    assert_eq!(why_not(&selected, "a", 100), Some(unfit));
+    // What a pool in force holds is that pool's, whatever the Service says.
+    advertise(&mut selected, |ad| ad.pool_selectors = vec![has("broken")]);
+    let mut held = recorded("broken", 1);
+    advertise(&mut held, |ad| ad.pool_selectors = vec![has("broken")]);
+    assert_eq!(why_not(&held, "a", 1), Some(Unfit::NoAdvertisement("p".into())));
+    assert_eq!(why_not(&selected, "a", 100), None);
 }
 
 #[test]
