@@ -4,6 +4,7 @@
 //! Services get their addresses by hand here, as from a controller, so that only speakers are on trial.
 #![forbid(unsafe_code)]
 
+mod broken_pool;
 mod cold_start;
 mod crash;
 mod leaving;
