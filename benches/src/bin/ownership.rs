@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use herald_benches::{figure, measured};
 use herald_core::address::AddressRange;
 use herald_core::config::{Advertisement, Pool};
 use herald_core::name::{NodeName, ServiceId};
@@ -28,7 +29,6 @@ const SERVICES: u32 = 10_000;
 const NODES: u32 = 100;
 /// Addresses of the node that dies.
 const ORPHANS: u32 = 1_000;
-const RUNS: usize = 21;
 
 fn main() -> ExitCode {
     let figures = [
@@ -40,27 +40,6 @@ fn main() -> ExitCode {
         figure("the same, and 1,000 takings shown", 60_000, takings()),
     ];
     if figures.iter().all(|met| *met) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// Prints what `runs` took and whether the fastest lies within `target` microseconds.
-fn figure(what: &str, target: u64, mut runs: Vec<Duration>) -> bool {
-    runs.sort_unstable();
-    let (fastest, median) = (runs[0].as_micros(), runs[runs.len() / 2].as_micros());
-    let met = fastest <= u128::from(target);
-    let verdict = if met { "met" } else { "MISSED" };
-    println!("{what:<40} {fastest:>7} µs  median {median:>7} µs  target {target:>6} µs  {verdict}");
-    met
-}
-
-fn measured<S, T>(prepare: impl Fn() -> S, run: impl Fn(&mut S) -> T) -> Vec<Duration> {
-    (0..RUNS)
-        .map(|_| {
-            let mut subject = prepare();
-            let began = Instant::now();
-            std::hint::black_box(run(&mut subject));
-            began.elapsed()
-        })
-        .collect()
 }
 
 fn node_name(n: u32) -> NodeName {
