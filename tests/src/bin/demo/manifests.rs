@@ -16,7 +16,7 @@ pub(crate) fn pool() -> String {
     on_the_lan(POOL)
 }
 
-/// The first advertisement of the examples: the second is for a network with racks.
+/// The first advertisement of the examples: the second is for a pool and a network with racks.
 pub(crate) fn advertisement() -> &'static str {
     ADVERTISEMENT.split("\n---\n").next().unwrap_or(ADVERTISEMENT)
 }
@@ -79,10 +79,11 @@ mod tests {
     }
 
     #[test]
-    fn one_advertisement_is_applied_which_names_no_node() {
+    fn one_advertisement_is_applied_which_is_for_the_pool_on_every_node_and_interface() {
         let yaml = advertisement();
         assert_eq!(yaml.matches("kind: L2Advertisement").count(), 1, "{yaml}");
-        assert!(!yaml.contains("spec"), "{yaml}");
+        assert!(yaml.contains("ipAddressPools: [default]") && POOL.contains("name: default"));
+        assert!(!yaml.contains("nodeSelectors") && !yaml.contains("interfaces:"), "{yaml}");
     }
 
     #[test]
