@@ -11,7 +11,7 @@ ASSETS = $$($(CARGO) run --quiet --locked --package xtask -- controlplane)
 test: tools lint programs
 	assets="$(ASSETS)" && \
 	KUBEBUILDER_ASSETS="$$assets" HERALD_BIN_DIR="$(TARGET)/release" \
-	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked --workspace --no-fail-fast
 
 # A cluster of three nodes on this machine, walked through. KEEP=1 leaves it up.
 demo: tools programs
