@@ -54,7 +54,11 @@ fn built(module: &Path) -> anyhow::Result<PathBuf> {
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     let missing = missing(&folder);
     for (position, (name, package)) in missing.iter().enumerate() {
-        eprintln!("controlplane: building {name} {version} ({}/{})", position + 1, missing.len());
+        eprintln!(
+            "controlplane: building {name} for Kubernetes {version} ({}/{})",
+            position + 1,
+            missing.len()
+        );
         let began = Instant::now();
         build(module, package, &folder.join(name), version)?;
         eprintln!("controlplane: built {name} in {} s", began.elapsed().as_secs());
