@@ -134,22 +134,28 @@ async fn a_snapshot_stays_as_it_was_taken() {
     assert_eq!(rig.shown(), pairs(&[("a", "2")]));
 }
 
+/// Waits, in paused time, until the cache says that it cannot follow.
+async fn in_trouble<K, V>(cache: &Cache<K, V>) {
+    let trouble = async {
+        while cache.trouble().is_none() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(Duration::from_secs(300), trouble).await.expect("it is told within five minutes");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_kind_that_is_not_installed_keeps_unready_and_an_outage_afterwards_does_not() {
     let fake = Fake::new();
     fake.answer_reads(Some(404));
     let rig = rig(fake);
-    while rig.cache.trouble().is_none() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    in_trouble(&rig.cache).await;
     let reason = rig.cache.readiness().expect_err("nothing is listed");
     assert!(reason.contains("is its CRD installed?"), "{reason}");
     rig.fake.answer_reads(None);
     timeout(Duration::from_secs(10), rig.cache.synced()).await.expect("asked again within 10 s");
     rig.fake.cut_connections();
     rig.fake.answer_reads(Some(500));
-    while rig.cache.trouble().is_none() {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
+    in_trouble(&rig.cache).await;
     assert_eq!(rig.cache.readiness(), Ok(()));
 }
