@@ -1,21 +1,22 @@
 //! Snapshot → core model → plan → letters: the only caller of core's planner.
 
+mod judging;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use herald_api::crd;
-use herald_api::parse::demand::{Asked, NotOurs, Ours, Version};
+use herald_api::parse::demand::{Asked, NotOurs, Ours};
 use herald_cluster::events::Note;
 use herald_core::address::Family;
 use herald_core::allocation::pools::capacity;
 use herald_core::allocation::{self, Demand, Namespaces, Outcome, Pools, Stray, Verdict, World};
-use herald_core::config::{Configuration, Object, Offers, Problem, settle};
+use herald_core::config::Object;
 use herald_core::name::{PoolName, ServiceId};
 use herald_core::why::address::Why;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use tokio::time::Instant;
 
+use self::judging::Judging;
 use crate::outbox::{Content, Letter, Outbox, Shown, Subject};
 use crate::tell;
 use crate::watch::{Configured, Snapshot};
@@ -58,11 +59,10 @@ pub struct PoolFigures {
 /// The planner, and what it remembers from one plan to the next.
 pub struct Planner {
     namespace: String,
-    configuration: Configuration,
-    problems: Vec<Problem>,
+    judging: Judging,
     pools: Pools,
     namespaces: Namespaces,
-    /// What `configuration` and `namespaces` were made from.
+    /// What `judging` and `namespaces` were made from.
     seen: Snapshot,
     /// What each Service was last told that it lacks.
     told: HashMap<ServiceId, Why>,
@@ -75,8 +75,7 @@ impl Planner {
     pub fn new(namespace: &str) -> Self {
         Self {
             namespace: namespace.to_owned(),
-            configuration: Configuration::default(),
-            problems: Vec::new(),
+            judging: Judging::new(namespace),
             pools: Pools::default(),
             namespaces: Namespaces::new(),
             seen: Snapshot::default(),
@@ -91,20 +90,13 @@ impl Planner {
         let same = Arc::ptr_eq(&self.seen.pools, &snapshot.pools)
             && Arc::ptr_eq(&self.seen.advertisements, &snapshot.advertisements);
         if !same {
-            let offers = Offers {
-                pools: offers(&snapshot.pools),
-                advertisements: offers(&snapshot.advertisements),
-            };
-            let (configuration, problems) = settle(&self.configuration, &offers);
-            if configuration.pools() != self.configuration.pools() {
-                self.pools = Pools::new(configuration.pools().values().cloned());
-                tracing::info!(pools = configuration.pools().len(), "other pools are in force");
+            let before = self.judging.configuration().pools().clone();
+            self.judging.settle(snapshot);
+            let pools = self.judging.configuration().pools();
+            if *pools != before {
+                self.pools = Pools::new(pools.values().cloned());
+                tracing::info!(pools = pools.len(), "other pools are in force");
             }
-            for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
-                tracing::warn!(object = %problem.object, reason = problem.reason(), %problem,
-                    "an object is not in force");
-            }
-            (self.configuration, self.problems) = (configuration, problems);
         }
         if !Arc::ptr_eq(&self.seen.namespaces, &snapshot.namespaces) {
             let labels = snapshot.namespaces.iter();
@@ -116,12 +108,12 @@ impl Planner {
 
     /// Whether an object exists whose present version is not in force.
     pub fn is_stale(&self) -> bool {
-        !self.problems.is_empty()
+        !self.judging.problems().is_empty()
     }
 
     /// Whether any configuration is in force.
     pub fn has_configuration(&self) -> bool {
-        !self.configuration.pools().is_empty()
+        !self.judging.configuration().pools().is_empty()
     }
 
     /// Forgets what was told: another replica may lead, and tell other things, before this one does again.
@@ -146,7 +138,7 @@ impl Planner {
             .collect();
         let demands: Vec<&Demand> = ours.iter().map(|ours| &ours.demand).collect();
         let unechoed = outbox.unechoed();
-        let known = self.configuration.knows_every_pool();
+        let known = self.judging.configuration().knows_every_pool();
         let world = World {
             pools: &self.pools,
             stray: if known { Stray::Clear } else { Stray::Keep },
@@ -171,7 +163,7 @@ impl Planner {
         }
         self.told = told;
         decision.letters.extend(unmark(snapshot, outbox, now));
-        decision.letters.extend(self.judge(snapshot, outbox, now));
+        decision.letters.extend(self.judging.letters(snapshot, outbox, now));
         decision
     }
 
@@ -241,66 +233,6 @@ impl Planner {
             .collect();
         figures
     }
-
-    /// The condition of each object of configuration that does not say yet what this planner thinks of it.
-    fn judge(&self, snapshot: &Snapshot, outbox: &Outbox, now: Instant) -> Vec<Letter> {
-        let problems: HashMap<&Object, &Problem> =
-            self.problems.iter().map(|problem| (&problem.object, problem)).collect();
-        let pools = snapshot
-            .pools
-            .iter()
-            .map(|(name, object)| (Object::Pool(name.clone()), Judged::of(object)));
-        let advertisements = snapshot
-            .advertisements
-            .iter()
-            .map(|(name, object)| (Object::Advertisement(name.clone()), Judged::of(object)));
-        let judged = pools.chain(advertisements).filter_map(|(object, judged)| {
-            let problem = problems.get(&object).copied();
-            let subject = Subject::Configuration(object.clone());
-            if !outbox.is_open(&subject, now) {
-                return None;
-            }
-            let accepted =
-                crd::accepted(judged.accepted, judged.generation, problem, Timestamp::now())?;
-            let about = tell::about_configuration(&object, &self.namespace, judged.version);
-            // A new generation with the old fault is worth a condition, not another Event.
-            let news = judged
-                .accepted
-                .iter()
-                .all(|old| (&old.status, &old.message) != (&accepted.status, &accepted.message));
-            let note = problem.filter(|_| news).map(|problem| tell::not_in_force(&about, problem));
-            Some(Letter {
-                subject,
-                version: judged.version.clone(),
-                content: Content::Accepted(accepted),
-                notes: note.into_iter().collect(),
-            })
-        });
-        judged.collect()
-    }
-}
-
-/// What a judgement depends on, whatever the kind.
-struct Judged<'a> {
-    version: &'a Version,
-    generation: Option<i64>,
-    accepted: &'a [k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition],
-}
-
-impl<'a> Judged<'a> {
-    fn of<T>(object: &'a Configured<T>) -> Self {
-        let Configured { version, generation, accepted, .. } = object;
-        Self { version, generation: *generation, accepted }
-    }
-}
-
-fn offers<K: Ord + Clone, T>(
-    objects: &BTreeMap<K, Arc<Configured<T>>>,
-) -> BTreeMap<K, herald_core::config::Offer<T>>
-where
-    herald_core::config::Offer<T>: Clone,
-{
-    objects.iter().map(|(name, object)| (name.clone(), object.offer.clone())).collect()
 }
 
 fn shown<'a>(snapshot: &'a Snapshot, subject: &Subject) -> Option<Shown<'a>> {

@@ -1,7 +1,8 @@
-use herald_api::crd::{IPAddressPool, L2Advertisement};
+use herald_api::crd::{self, IPAddressPool, L2Advertisement};
 use herald_api::parse::demand::asked;
 use herald_api::parse::pool;
 use herald_cluster::events::Severity;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 
