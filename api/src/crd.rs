@@ -9,6 +9,7 @@
 mod condition;
 mod l2_advertisement;
 mod pool;
+mod unknown;
 
 pub use condition::{ACCEPTED, accepted};
 pub use l2_advertisement::{
@@ -16,6 +17,7 @@ pub use l2_advertisement::{
     PreferredNodeSelector,
 };
 pub use pool::{IPAddressPool, IPAddressPoolSpec, IPAddressPoolStatus, ServiceAllocation};
+pub use unknown::UnknownFields;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;

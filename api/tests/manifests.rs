@@ -11,8 +11,8 @@ use k8s_openapi::api::core::v1::{Namespace, Service, ServiceAccount};
 use k8s_openapi::api::flowcontrol::v1::FlowSchema;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 fn folder() -> PathBuf {
@@ -69,6 +69,12 @@ fn read_as<T: DeserializeOwned + Serialize>(document: &Value) -> anyhow::Result<
     }
 }
 
+/// Our kinds keep what they do not know, and name it.
+fn knows(unknown: &[String]) -> anyhow::Result<()> {
+    ensure!(unknown.is_empty(), "{} means nothing", unknown.join(", "));
+    Ok(())
+}
+
 /// Kinds of Kubernetes and ours are checked field by field. The Prometheus operator's are its own.
 fn check(document: &Value) -> anyhow::Result<()> {
     let kind = format!("{} {}", document["apiVersion"], document["kind"]).replace('"', "");
@@ -88,8 +94,14 @@ fn check(document: &Value) -> anyhow::Result<()> {
         "apiextensions.k8s.io/v1 CustomResourceDefinition" => {
             read_as::<CustomResourceDefinition>(document)
         }
-        "metallb.io/v1beta1 IPAddressPool" => read_as::<IPAddressPool>(document),
-        "metallb.io/v1beta1 L2Advertisement" => read_as::<L2Advertisement>(document),
+        "metallb.io/v1beta1 IPAddressPool" => {
+            knows(&IPAddressPool::deserialize(document)?.unknown_fields())?;
+            read_as::<IPAddressPool>(document)
+        }
+        "metallb.io/v1beta1 L2Advertisement" => {
+            knows(&L2Advertisement::deserialize(document)?.unknown_fields())?;
+            read_as::<L2Advertisement>(document)
+        }
         "monitoring.coreos.com/v1 PodMonitor" => Ok(()),
         _ => bail!("no check for {kind}"),
     }

@@ -7,6 +7,8 @@ use kube::CustomResource;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
+use super::unknown::{UnknownFields, paths};
+
 /// What stands beside an advertisement's metadata: its spec, which may be absent.
 ///
 /// kube's derive makes a spec mandatory, and one stored object without it would make the list of all of them unreadable.
@@ -51,6 +53,7 @@ pub struct L2AdvertisementBody {
 /// every node and interface.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct L2AdvertisementSpec {
     /// Pools by name. A name that no pool has is no error. With `ipAddressPoolSelectors` a union; when both are
     /// empty, every pool.
@@ -78,11 +81,29 @@ pub struct L2AdvertisementSpec {
     /// that select it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub preferred_node_selectors: Vec<PreferredNodeSelector>,
+
+    /// Fields beside these.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub unknown: UnknownFields,
+}
+
+impl L2Advertisement {
+    /// The fields of the spec that mean nothing to Herald, as `spec.aFeild`, in order.
+    pub fn unknown_fields(&self) -> Vec<String> {
+        let spec = &self.spec.spec;
+        let terms = spec.preferred_node_selectors.iter().enumerate().flat_map(|(at, term)| {
+            let place = format!("spec.preferredNodeSelectors[{at}]");
+            paths(&place, &term.unknown).collect::<Vec<_>>()
+        });
+        paths("spec", &spec.unknown).chain(terms).collect()
+    }
 }
 
 /// One preference for some nodes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct PreferredNodeSelector {
     /// How much it counts, 1 to 100.
     #[schemars(range(min = 1, max = 100))]
@@ -90,6 +111,11 @@ pub struct PreferredNodeSelector {
 
     /// The nodes it is for; an empty selector is every node.
     pub preference: LabelSelector,
+
+    /// Fields beside these.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub unknown: UnknownFields,
 }
 
 /// What has become of an advertisement. Written by the controller.
@@ -105,4 +131,30 @@ pub struct L2AdvertisementStatus {
 /// Names of pools are DNS subdomains (RFC 1123), so 253 bytes at most.
 fn pools_schema(_: &mut SchemaGenerator) -> Schema {
     super::distinct_names_schema("ipAddressPools", 256, 253)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn fields_that_mean_nothing_are_named_and_written_back() {
+        let written = json!({
+            "apiVersion": "metallb.io/v1beta1",
+            "kind": "L2Advertisement",
+            "metadata": {"name": "a"},
+            "spec": {
+                "interface": "eth0",
+                "preferredNodeSelectors": [
+                    {"weight": 1, "preference": {}},
+                    {"weight": 2, "preference": {}, "sticky": true},
+                ],
+            },
+        });
+        let read: L2Advertisement = serde_json::from_value(written.clone()).expect("one");
+        let named = ["spec.interface", "spec.preferredNodeSelectors[1].sticky"];
+        assert_eq!(read.unknown_fields(), named);
+        assert_eq!(serde_json::to_value(&read).expect("JSON"), written);
+    }
 }

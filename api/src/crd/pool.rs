@@ -7,6 +7,8 @@ use kube::CustomResource;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use super::unknown::{UnknownFields, paths};
+
 /// A pool of addresses for Services of type LoadBalancer.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -28,6 +30,7 @@ use serde::{Deserialize, Serialize};
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct IPAddressPoolSpec {
     /// The addresses: each entry a CIDR (`192.0.2.0/24`, `2001:db8::/120`) or a range
     /// (`192.0.2.10-192.0.2.20`) with both ends included. They are given out in the order of this list, lowest first
@@ -48,12 +51,29 @@ pub struct IPAddressPoolSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ServiceAllocation")]
     pub service_allocation: Option<ServiceAllocation>,
+
+    /// Fields beside these.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub unknown: UnknownFields,
+}
+
+impl IPAddressPool {
+    /// The fields of the spec that mean nothing to Herald, as `spec.aFeild`, in order.
+    pub fn unknown_fields(&self) -> Vec<String> {
+        let allocation = self.spec.service_allocation.as_ref();
+        let allocation = allocation
+            .into_iter()
+            .flat_map(|allocation| paths("spec.serviceAllocation", &allocation.unknown));
+        paths("spec", &self.spec.unknown).chain(allocation).collect()
+    }
 }
 
 /// The Services that a pool serves: those in one of the namespaces (named or selected; none given: any) which one of
 /// the service selectors selects (none given: all).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct ServiceAllocation {
     /// Which of several pools that fit is asked first: the lowest number, and 0 last.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -71,6 +91,11 @@ pub struct ServiceAllocation {
     /// Services by label. One that matches is enough.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub service_selectors: Vec<LabelSelector>,
+
+    /// Fields beside these.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub unknown: UnknownFields,
 }
 
 /// What has become of a pool. Written by the controller.
@@ -139,4 +164,31 @@ fn addresses_schema(_: &mut SchemaGenerator) -> Schema {
 /// Names of namespaces are DNS labels (RFC 1123), so 63 bytes at most.
 fn namespaces_schema(_: &mut SchemaGenerator) -> Schema {
     super::distinct_names_schema("namespaces", 512, 63)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn fields_that_mean_nothing_are_named_and_written_back() {
+        let written = json!({
+            "apiVersion": "metallb.io/v1beta1",
+            "kind": "IPAddressPool",
+            "metadata": {"name": "p"},
+            "spec": {
+                "addresses": ["192.0.2.0/24"],
+                "autoAssign": true,
+                "avoidBuggyIPs": false,
+                "avoidBugyIPs": true,
+                "serviceAllocation": {"priority": 3, "namespace": "a"},
+                "zone": {"of": ["a later version"]},
+            },
+        });
+        let pool: IPAddressPool = serde_json::from_value(written.clone()).expect("a pool");
+        let named = ["spec.avoidBugyIPs", "spec.zone", "spec.serviceAllocation.namespace"];
+        assert_eq!(pool.unknown_fields(), named);
+        assert_eq!(serde_json::to_value(&pool).expect("JSON"), written);
+    }
 }
