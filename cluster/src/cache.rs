@@ -48,11 +48,40 @@ pub struct Cache<K, V> {
     kind: &'static str,
     shared: Arc<Mutex<Shared<K, V>>>,
     synced: watch::Receiver<bool>,
+    /// How many fences were asked for, and up to which of them what is held was listed.
+    fences: Arc<watch::Sender<u64>>,
+    listed: watch::Receiver<u64>,
 }
 
 impl<K, V> Clone for Cache<K, V> {
     fn clone(&self) -> Self {
-        Self { kind: self.kind, shared: Arc::clone(&self.shared), synced: self.synced.clone() }
+        Self {
+            kind: self.kind,
+            shared: Arc::clone(&self.shared),
+            synced: self.synced.clone(),
+            fences: Arc::clone(&self.fences),
+            listed: self.listed.clone(),
+        }
+    }
+}
+
+/// A moment that a cache has yet to reach: see [`Cache::list_anew`]. Clones are of the same moment.
+#[derive(Clone, Debug)]
+pub struct Fence {
+    kind: &'static str,
+    number: u64,
+    listed: watch::Receiver<u64>,
+}
+
+impl Fence {
+    /// Whether the cache holds all that was stored before the fence was asked for. Stays so.
+    pub fn is_passed(&self) -> bool {
+        *self.listed.borrow() >= self.number
+    }
+
+    /// The kind of the cache.
+    pub fn kind(&self) -> &'static str {
+        self.kind
     }
 }
 
@@ -80,6 +109,18 @@ impl<K, V> Cache<K, V> {
     /// Whether the first complete list is there.
     pub fn is_synced(&self) -> bool {
         *self.synced.borrow()
+    }
+
+    /// Has everything listed anew, consistently. The fence is passed once the cache holds a list that was begun after this
+    /// call, and so all that was stored before, whatever became of the watch. The list is tried until it succeeds; what
+    /// the cache holds stays readable meanwhile. Passing marks [`Dirty`].
+    pub fn list_anew(&self) -> Fence {
+        let mut number = 0;
+        self.fences.send_modify(|asked| {
+            *asked += 1;
+            number = *asked;
+        });
+        Fence { kind: self.kind, number, listed: self.listed.clone() }
     }
 
     /// The kind that it was made for, as in logs.
@@ -113,7 +154,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A cache of what `feed` brings, and the task that keeps it: the caller spawns it, and ends it by dropping it.
 ///
 /// `key` must not depend on anything about an object that can change. `parse` runs once for each version of an object.
-/// `dirty` is marked when the first list is complete, and whenever a value appears, goes or becomes another.
+/// `dirty` is marked when the first list is complete, when a fence is passed, and whenever a value appears, goes or
+/// becomes another.
 pub fn follow<O, K, V>(
     kind: &'static str,
     mut feed: Feed<O>,
@@ -128,6 +170,8 @@ where
 {
     let shared = Arc::new(Mutex::new(Shared { values: Snapshot::default(), trouble: None }));
     let (synced_tx, synced) = watch::channel(false);
+    let (fences, mut asked) = watch::channel(0);
+    let (listed_tx, listed) = watch::channel(0);
     let mut keeper = Keeper {
         kind,
         shared: Arc::clone(&shared),
@@ -137,14 +181,23 @@ where
         parse,
         dirty,
         synced: synced_tx,
+        fence: 0,
+        passed: listed_tx,
     };
     let task = async move {
         loop {
-            let event = feed.next().await;
-            keeper.take(event);
+            tokio::select! {
+                biased;
+                // An error says that nobody has the cache any more, and so nobody will ask.
+                Ok(()) = asked.changed() => {
+                    keeper.fence = *asked.borrow_and_update();
+                    feed.list_anew();
+                }
+                event = feed.next() => keeper.take(event),
+            }
         }
     };
-    (Cache { kind, shared, synced }, task)
+    (Cache { kind, shared, synced, fences: Arc::new(fences), listed }, task)
 }
 
 /// The resourceVersion that a value was parsed from.
@@ -160,6 +213,9 @@ struct Keeper<K, V, F, P> {
     parse: P,
     dirty: Dirty,
     synced: watch::Sender<bool>,
+    /// The last fence before the list that is coming in, or that comes next.
+    fence: u64,
+    passed: watch::Sender<u64>,
 }
 
 impl<K: Ord + Clone, V: PartialEq, F, P> Keeper<K, V, F, P> {
@@ -209,7 +265,8 @@ impl<K: Ord + Clone, V: PartialEq, F, P> Keeper<K, V, F, P> {
         drop(shared);
         tracing::debug!(kind = self.kind, objects = self.versions.len(), changed, "listed");
         self.synced.send_replace(true);
-        if first || changed {
+        let fence = self.passed.send_replace(self.fence) != self.fence;
+        if first || changed || fence {
             self.dirty.mark();
         }
     }

@@ -77,6 +77,8 @@ struct State {
     faults: VecDeque<Fault>,
     /// What every list and watch is answered with instead.
     reads_answer: Option<u16>,
+    /// Watches open and bring nothing.
+    watches_hang: bool,
     asked: Vec<Asked>,
 }
 
@@ -129,6 +131,12 @@ impl Fake {
     /// Answers every list and watch with this code, until `None` is said.
     pub(crate) fn answer_reads(&self, code: Option<u16>) {
         self.state().reads_answer = code;
+    }
+
+    /// From now on watches bring nothing, while lists are answered as ever.
+    pub(crate) fn hang_watches(&self) {
+        self.state().watches_hang = true;
+        self.moved.send_replace(());
     }
 
     /// Forgets history: watches that begin before now are answered 410, and those that run end so.
@@ -246,7 +254,7 @@ impl Fake {
     async fn next_change(&self, asked: &Asked, from: u64, end: Instant) -> Option<(String, u64)> {
         let mut moved = self.moved.subscribe();
         loop {
-            if asked.client < self.state().dead_below {
+            if asked.client < self.state().dead_below || self.state().watches_hang {
                 std::future::pending::<()>().await;
             }
             if from < self.state().compacted {

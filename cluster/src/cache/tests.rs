@@ -159,3 +159,62 @@ async fn a_kind_that_is_not_installed_keeps_unready_and_an_outage_afterwards_doe
     in_trouble(&rig.cache).await;
     assert_eq!(rig.cache.readiness(), Ok(()));
 }
+
+async fn passed(rig: &Rig, fence: &Fence) {
+    while !fence.is_passed() {
+        assert!(rig.changed().await, "passing marks");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fence_is_passed_when_all_that_was_stored_before_is_there_though_the_watch_hangs() {
+    let rig = rig(Fake::new());
+    assert!(rig.changed().await);
+    rig.fake.hang_watches();
+    put(&rig.fake, "a", "1", "");
+    assert!(!rig.changed().await, "the watch should have brought nothing");
+    let fence = rig.cache.list_anew();
+    assert!(!fence.is_passed());
+    passed(&rig, &fence).await;
+    assert_eq!(rig.shown(), pairs(&[("a", "1")]));
+    let next = rig.cache.list_anew();
+    assert!(!next.is_passed() && fence.is_passed());
+    passed(&rig, &next).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_was_under_way_when_the_fence_was_asked_for_does_not_count() {
+    let fake = Fake::new();
+    let rig = rig(fake.clone());
+    assert!(rig.changed().await);
+    // The first attempt is stuck on its way; what it would have shown is older than the fence.
+    rig.fake.cut_connections();
+    let first = rig.cache.list_anew();
+    assert!(timeout(Duration::from_secs(1), passed(&rig, &first)).await.is_err());
+    put(&rig.fake, "a", "1", "");
+    let lists = || fake.asked().iter().filter(|asked| asked.is_list()).count();
+    let before = lists();
+    let second = rig.cache.list_anew();
+    // In paused time this is over before anybody's patience is.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(lists(), before + 1, "it is asked anew at once");
+    passed(&rig, &second).await;
+    assert!(first.is_passed());
+    assert_eq!(rig.shown(), pairs(&[("a", "1")]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fence_is_not_passed_while_lists_fail_and_what_was_known_stays() {
+    let rig = rig(Fake::new());
+    put(&rig.fake, "a", "1", "");
+    while rig.shown().is_empty() {
+        assert!(rig.changed().await);
+    }
+    rig.fake.answer_reads(Some(500));
+    let fence = rig.cache.list_anew();
+    in_trouble(&rig.cache).await;
+    assert!(!fence.is_passed());
+    assert_eq!(rig.shown(), pairs(&[("a", "1")]));
+    rig.fake.answer_reads(None);
+    passed(&rig, &fence).await;
+}
