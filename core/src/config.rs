@@ -5,9 +5,11 @@
 //!                               ▲   what was in force before
 //! ```
 
+mod advertised;
 mod refusal;
 mod settle;
 
+pub use advertised::{BgpAdvertisement, Unadvertised, unadvertised};
 pub use refusal::{EntryFault, Refusal, SelectorFault};
 pub use settle::{Configuration, InForce, Object, Offer, Offers, Problem, settle};
 

@@ -51,6 +51,10 @@ name! {
     AdvertisementName
 }
 name! {
+    /// A BGPAdvertisement's name, unique for the same reason.
+    BgpAdvertisementName
+}
+name! {
     /// A network interface's name, as the kernel has it.
     LinkName
 }

@@ -22,7 +22,7 @@ use super::plan::{Candidacy, Candidates, Interfaces, Plan, Vip};
 use super::world::{Endpoints, Node, Service, World};
 use crate::address::{AddressRange, Family, bits};
 use crate::config::Advertisement;
-use crate::label::{Labels, any_or_unrestricted};
+use crate::label::any_or_unrestricted;
 use crate::name::{NodeName, PoolName};
 use crate::why::announcement::Unfit;
 
@@ -57,12 +57,6 @@ fn unfit_at_all(node: &Node, ignore_exclude_label: bool) -> Option<Unfit> {
 
 fn selects_node(advertisement: &Advertisement, node: &Node) -> bool {
     any_or_unrestricted(&advertisement.node_selectors, &node.labels)
-}
-
-fn selects_pool(advertisement: &Advertisement, name: &PoolName, labels: &Labels) -> bool {
-    (advertisement.pools.is_empty() && advertisement.pool_selectors.is_empty())
-        || advertisement.pools.contains(name)
-        || advertisement.pool_selectors.iter().any(|selector| selector.selects(labels))
 }
 
 /// Who may answer for one Service's address, and why this node may not.
@@ -103,7 +97,7 @@ impl<'w> Planner<'w> {
             .chain(&world.broken_pools)
             .map(|(name, labels)| {
                 let all = world.advertisements.iter().enumerate();
-                let selecting = all.filter(|(_, ad)| selects_pool(ad, name, labels));
+                let selecting = all.filter(|(_, ad)| ad.selects_pool(name, labels));
                 Advertised { name, by: selecting.map(|(index, _)| index).collect() }
             })
             .collect();
