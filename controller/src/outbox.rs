@@ -3,7 +3,8 @@
 //! A letter is bound to the version of the object that was planned on. The API server takes it for that version only, so
 //! of all letters for one version at most one ever has an effect, and the next version that the watch shows contains
 //! it or has made it impossible. That is when the outbox forgets a letter, and never before: an address that was granted
-//! is claimed from the moment the letter leaves until the watch tells what became of it.
+//! is claimed from the moment the letter leaves until the watch tells what became of it. A letter that failed without being
+//! refused is sent again meanwhile: if it can still be stored, nothing has overtaken it.
 //!
 //! ```text
 //!              send                landed
@@ -87,7 +88,8 @@ pub enum Outcome {
 enum State {
     InFlight,
     Landed,
-    Overtaken,
+    /// Sent again, word for word, from this moment on: what overtook it should be seen long before.
+    Overtaken(Instant),
     /// Sent again, word for word, from this moment on.
     Unclear(Instant),
     /// Another letter may go from this moment on.
@@ -171,24 +173,26 @@ impl Outbox {
         match self.sent.get(subject).map(|sent| sent.state) {
             None => true,
             Some(State::Refused(until)) => until <= now,
-            Some(State::InFlight | State::Landed | State::Overtaken | State::Unclear(_)) => false,
+            Some(State::InFlight | State::Landed | State::Overtaken(_) | State::Unclear(_)) => {
+                false
+            }
         }
     }
 
     /// The letters to send again now, as they were.
     pub fn due(&self, now: Instant) -> Vec<Letter> {
-        let due = self
-            .sent
-            .values()
-            .filter(|sent| matches!(sent.state, State::Unclear(again) if again <= now));
+        let due = self.sent.values().filter(|sent| match sent.state {
+            State::Overtaken(again) | State::Unclear(again) => again <= now,
+            State::InFlight | State::Landed | State::Refused(_) => false,
+        });
         due.map(|sent| sent.letter.clone()).collect()
     }
 
     /// When there is something to do again although nothing has changed.
     pub fn wake(&self) -> Option<Instant> {
         let waits = self.sent.values().filter_map(|sent| match sent.state {
-            State::Unclear(at) | State::Refused(at) => Some(at),
-            State::InFlight | State::Landed | State::Overtaken => None,
+            State::Overtaken(at) | State::Unclear(at) | State::Refused(at) => Some(at),
+            State::InFlight | State::Landed => None,
         });
         waits.min()
     }
@@ -213,7 +217,7 @@ impl Outbox {
                 sent.state = State::Landed;
                 return std::mem::take(&mut sent.letter.notes);
             }
-            Outcome::Overtaken => sent.state = State::Overtaken,
+            Outcome::Overtaken => sent.state = State::Overtaken(again),
             Outcome::Unclear => sent.state = State::Unclear(again),
             Outcome::Refused => sent.state = State::Refused(again),
         }

@@ -101,10 +101,22 @@ async fn an_overtaken_write_waits_for_the_version_that_overtook_it() {
     let (letter, now) = (letter("9", "10.0.0.1"), Instant::now());
     outbox.send(&letter);
     assert!(outbox.ended(&letter, Outcome::Overtaken, now).is_empty());
-    assert_eq!(outbox.wake(), None);
     assert!(!outbox.is_open(&subject(), now + LONGEST_WAIT));
     show(&mut outbox, "10", "");
     assert!(outbox.is_open(&subject(), now));
+    assert_eq!(outbox.wake(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_with_nothing_that_the_watch_shows_is_tried_again() {
+    let mut outbox = Outbox::default();
+    let letter = letter("9", "10.0.0.1");
+    outbox.send(&letter);
+    outbox.ended(&letter, Outcome::Overtaken, Instant::now());
+    assert!(outbox.due(Instant::now()).is_empty());
+    tokio::time::advance(FIRST_WAIT).await;
+    assert_eq!(outbox.wake(), Some(Instant::now()));
+    assert_eq!(outbox.due(Instant::now()), std::slice::from_ref(&letter));
 }
 
 #[tokio::test(start_paused = true)]
