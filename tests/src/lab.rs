@@ -25,6 +25,7 @@ pub mod node;
 pub mod observation;
 pub mod prober;
 pub mod process;
+pub mod relay;
 pub mod steady;
 pub mod wait;
 
@@ -51,6 +52,7 @@ use self::network::{Network, Segment};
 use self::node::{Node, PROXY_HEALTH_PORT};
 use self::prober::Prober;
 use self::process::Process;
+use self::relay::Relay;
 use self::steady::Steady;
 
 /// The client's number on the LAN.
@@ -334,6 +336,11 @@ impl Lab {
             }
         }
         Ok(())
+    }
+
+    /// Has Herald's programs that are started from now on reach the API server through a relay, which can do them harm.
+    pub async fn relay(&self) -> anyhow::Result<&Relay> {
+        self.plane.relay().await
     }
 
     /// Suspends the API server: connections stand, and nothing answers.

@@ -13,16 +13,19 @@ use kube::api::{ListParams, Request};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OnceCell;
 
 use super::identity::{Door, Identity, write_kubeconfig, write_tokens};
 use super::namespace::Namespace;
 use super::network::{Network, Segment, management};
 use super::process::{Process, Program};
+use super::relay::Relay;
 use super::wait::await_condition;
 
 /// The API server's number on the management network.
 const HOST: u8 = 1;
 const API_PORT: u16 = 6443;
+const RELAY_PORT: u16 = 6444;
 /// Where etcd listens, in the control plane's own namespace.
 const ETCD: &str = "http://127.0.0.1:2379";
 /// Long enough for a cold start while the machine compiles something.
@@ -65,6 +68,7 @@ pub struct ControlPlane {
     /// The API server as the lab's namespaces see it.
     inside: Door,
     admin: Admin,
+    relay: OnceCell<Relay>,
 }
 
 /// The way in from outside the lab's namespaces.
@@ -109,6 +113,7 @@ impl ControlPlane {
             folder: folder.to_owned(),
             inside,
             admin: Admin { kubeconfig, client },
+            relay: OnceCell::new(),
         };
         plane.ready().await?;
         plane.controller_manager = Some(plane.start_controller_manager()?);
@@ -143,6 +148,28 @@ impl ControlPlane {
     /// A kubeconfig for `identity`, for use in the lab's namespaces.
     pub(super) fn kubeconfig(&self, identity: &Identity) -> anyhow::Result<PathBuf> {
         write_kubeconfig(&self.folder, &self.inside, identity)
+    }
+
+    /// The relay, which the first call opens.
+    pub(super) async fn relay(&self) -> anyhow::Result<&Relay> {
+        let open = async || {
+            let upstream = config(&self.kubeconfig(&Identity::controller_manager())?).await?;
+            let address = SocketAddr::from((management(HOST), RELAY_PORT));
+            Relay::open(&self.namespace, address, upstream, &self.folder.join("certificates")).await
+        };
+        self.relay.get_or_try_init(open).await
+    }
+
+    /// As [`ControlPlane::kubeconfig`], through the relay once there is one.
+    pub(super) fn relayed_kubeconfig(&self, identity: &Identity) -> anyhow::Result<PathBuf> {
+        if self.relay.get().is_none() {
+            return self.kubeconfig(identity);
+        }
+        let server = format!("https://{}:{RELAY_PORT}", management(HOST));
+        let door = Door { server, ..self.inside.clone() };
+        let folder = self.folder.join("relayed");
+        fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+        write_kubeconfig(&folder, &door, identity)
     }
 
     /// Kills the API server.
@@ -247,10 +274,13 @@ fn open_door(namespace: &Namespace) -> anyhow::Result<String> {
 
 /// A client by the file `kubeconfig`.
 async fn client(kubeconfig: &Path) -> anyhow::Result<Client> {
+    Client::try_from(config(kubeconfig).await?).context("make a client of the API server")
+}
+
+async fn config(kubeconfig: &Path) -> anyhow::Result<Config> {
     let read = Kubeconfig::read_from(kubeconfig)
         .with_context(|| format!("read {}", kubeconfig.display()))?;
-    let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
+    Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
         .await
-        .with_context(|| format!("use {}", kubeconfig.display()))?;
-    Client::try_from(config).context("make a client of the API server")
+        .with_context(|| format!("use {}", kubeconfig.display()))
 }

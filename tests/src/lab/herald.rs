@@ -149,7 +149,7 @@ impl Lab {
     fn program(&self, binary: &str, name: &str) -> anyhow::Result<Program> {
         let namespace = self.installation.get().copied().unwrap_or_default().namespace();
         let identity = Identity::service_account(namespace, binary);
-        let kubeconfig = self.plane.kubeconfig(&identity)?;
+        let kubeconfig = self.plane.relayed_kubeconfig(&identity)?;
         Ok(Program::new(name, binaries().join(binary))
             .args(["--kubeconfig".into(), kubeconfig.into_os_string()])
             .args(["--namespace", namespace]))

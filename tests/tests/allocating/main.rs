@@ -1,5 +1,5 @@
 //! Controllers against a real API server: which Service gets which address, what that costs in writes, what people are
-//! told, and what becomes of it all when pools break, controllers die and the API server goes away.
+//! told, and what becomes of it all when pools break, controllers die and the API server fails in every way that it can.
 //!
 //! No speaker runs here: nothing depends on one.
 #![forbid(unsafe_code)]
@@ -7,6 +7,7 @@
 mod beginning;
 mod choosing;
 mod configuration;
+mod faults;
 mod history;
 mod outage;
 mod readings;
@@ -67,6 +68,16 @@ async fn a_controller_waits_for_what_is_not_there_and_goes_on_by_itself() -> any
         stage.story("an editor", outage::a_service_that_is_edited_all_the_time).await?;
         stage.story("answers lost", outage::writes_whose_answers_are_lost).await?;
         stage.story("outages", outage::an_absent_api_server_is_outlived).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn no_fault_of_the_api_server_loses_or_doubles_an_address() -> anyhow::Result<()> {
+    Lab::run(1, async |lab| {
+        let stage = Stage::set(lab).await?;
+        stage.story("faults that end", faults::faults_that_end_are_outlived).await?;
+        stage.story("silent watches", faults::silent_watches_are_given_up).await
     })
     .await
 }

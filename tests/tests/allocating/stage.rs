@@ -185,8 +185,17 @@ impl<'l> Stage<'l> {
 
     /// Waits until the Service has any address, and returns it.
     pub(crate) async fn has_any(&self, name: &str) -> anyhow::Result<Service> {
+        self.has_any_within(name, SETTLE).await
+    }
+
+    /// As [`Stage::has_any`], by this deadline.
+    pub(crate) async fn has_any_within(
+        &self,
+        name: &str,
+        deadline: Duration,
+    ) -> anyhow::Result<Service> {
         let what = format!("{name} has an address");
-        self.sees(&what, SETTLE, name, |service| !addresses(service).is_empty()).await
+        self.sees(&what, deadline, name, |service| !addresses(service).is_empty()).await
     }
 
     /// Waits until the Service is as `wanted`, and returns it.

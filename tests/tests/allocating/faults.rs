@@ -1,0 +1,161 @@
+//! An API server that conflicts, throttles, loses answers and lets watches die: what two controllers make of it.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use futures::future::try_join_all;
+use herald_tests::lab::relay::{Asked, Fault, Infliction, Relay};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::history::{doubled, times};
+use crate::stage::{SETTLE, Stage, of};
+
+/// How long the API server throttles.
+const THROTTLED: Duration = Duration::from_secs(5);
+/// The most that it may take from the end of a fault to an address: the longest wait between two attempts, when a fault
+/// lasted for seconds, and then the Lease's.
+const BACK_TO_WORK: Duration = Duration::from_secs(15);
+/// A watch that died unnoticed is given up 33 s after it began.
+const WATCH_GIVEN_UP: Duration = Duration::from_secs(40);
+/// Services that are created during a fault.
+const SEVERAL: usize = 12;
+/// Requests a second that two controllers may make while those Services wait and every request fails.
+const PATIENT: f64 = 40.0;
+
+/// Services of one story: those of before its fault, those of its time, and those of after.
+struct Tale<'s> {
+    stage: &'s Stage<'s>,
+    relay: &'s Relay,
+    name: &'static str,
+}
+
+impl Tale<'_> {
+    async fn ask(&self, when: &str) -> anyhow::Result<Vec<String>> {
+        let names = (0..SEVERAL).map(|number| format!("{}-{when}-{number}", self.name));
+        let names: Vec<String> = names.collect();
+        try_join_all(names.iter().map(|name| self.stage.ask(name, json!({})))).await?;
+        Ok(names)
+    }
+
+    async fn served(&self, names: &[String], deadline: Duration) -> anyhow::Result<()> {
+        let served = names.iter().map(|name| self.stage.has_any_within(name, deadline));
+        try_join_all(served).await?;
+        Ok(())
+    }
+
+    /// Inflicts `fault` on what fits, has Services created meanwhile, and ends it when `enough`, which is asked with its
+    /// hits and how long it has lasted. No Service is lost or doubled, and none is written to more than once.
+    async fn tell(
+        &self,
+        fault: Fault,
+        fits: impl Fn(&Asked) -> bool + Send + 'static,
+        enough: impl Fn(usize, Duration) -> bool,
+    ) -> anyhow::Result<()> {
+        let history = self.stage.history().await?;
+        let before = self.ask("before").await?;
+        self.served(&before, BACK_TO_WORK).await?;
+        let asked = self.relay.asked().len();
+        let (begun, inflicted) = (Instant::now(), self.relay.inflict(fault, fits));
+        let during = self.ask("during").await?;
+        self.lasts(&inflicted, begun, enough).await?;
+        let (hits, lasted) = (inflicted.hits(), begun.elapsed());
+        drop(inflicted);
+        let asked = self.relay.asked().len() - asked;
+        let ended = Instant::now();
+        let after = self.ask("after").await?;
+        self.served(&during, BACK_TO_WORK).await.context("created during the fault")?;
+        self.served(&after, BACK_TO_WORK).await.context("created after the fault")?;
+        let took = ended.elapsed();
+        eprintln!(
+            "{}: {hits} hits and {asked} requests in {lasted:.1?}, then {took:.2?}",
+            self.name
+        );
+        ensure!(
+            f64::from(u32::try_from(asked)?) <= PATIENT * (1.0 + lasted.as_secs_f64()),
+            "{asked} requests in {lasted:?}"
+        );
+        let versions = history.since(0).await?;
+        let doubled = doubled(&versions);
+        ensure!(doubled.is_empty(), "{doubled:#?}");
+        for name in [before, during, after].iter().flatten() {
+            let times = times(&versions, name);
+            ensure!(times == 2, "{name} was stored {times} times");
+        }
+        Ok(())
+    }
+
+    async fn lasts(
+        &self,
+        inflicted: &Infliction,
+        begun: Instant,
+        enough: impl Fn(usize, Duration) -> bool,
+    ) -> anyhow::Result<()> {
+        let lab = self.stage.lab;
+        lab.await_condition("the fault has lasted long enough", SETTLE, async || {
+            let (hits, lasted) = (inflicted.hits(), begun.elapsed());
+            ensure!(hits > 0 && enough(hits, lasted), "{hits} hits in {lasted:?}");
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn of_services(asked: &Asked) -> bool {
+    asked.is_write() && asked.is_about("services")
+}
+
+fn of_the_lease(asked: &Asked) -> bool {
+    asked.is_write() && asked.is_about("leases")
+}
+
+/// Every fault that has an end, one after the other, on the same two processes.
+pub(crate) async fn faults_that_end_are_outlived(stage: &Stage<'_>) -> anyhow::Result<()> {
+    let relay = stage.lab.relay().await?;
+    let processes = [stage.controller(0)?, stage.controller(1)?];
+    stage.configure(&[("lan", of(&["192.168.112.0/24"]))]).await?;
+    let tale = |name| Tale { stage, relay, name };
+    let each_once = |hits, _| hits >= SEVERAL;
+    let for_five_seconds = |_, lasted| lasted >= THROTTLED;
+    tale("conflicts").tell(Fault::Answer(409), of_services, each_once).await?;
+    tale("errors").tell(Fault::Answer(500), of_services, each_once).await?;
+    tale("throttled").tell(Fault::Answer(429), |_| true, for_five_seconds).await?;
+    stage.clear().await?;
+    tale("answers").tell(Fault::AnswerLost, of_services, each_once).await?;
+    tale("renewals").tell(Fault::AnswerLost, of_the_lease, for_five_seconds).await?;
+    tale("history").tell(Fault::Gone, |asked| asked.watch, |hits, _| hits >= 8).await?;
+    for process in processes {
+        ensure!(process.status()?.is_none(), "{} was ended by a fault", process.name());
+    }
+    Ok(())
+}
+
+/// Watches of every kind die and do not say so: what they kept back comes when they are given up.
+pub(crate) async fn silent_watches_are_given_up(stage: &Stage<'_>) -> anyhow::Result<()> {
+    let relay = stage.lab.relay().await?;
+    stage.clear().await?;
+    stage.configure(&[("lan", of(&["192.168.112.0/30"]))]).await?;
+    let history = stage.history().await?;
+    let asked = relay.asked().len();
+    let silence = relay.inflict(Fault::Silence, |asked| asked.watch);
+    stage
+        .lab
+        .await_condition("every watch is dead", SETTLE, async || {
+            ensure!(silence.hits() >= 8, "{}", silence.hits());
+            Ok(())
+        })
+        .await?;
+    drop(silence);
+    let begun = Instant::now();
+    stage.pool("more", of(&["192.168.113.0/30"])).await?;
+    let names: Vec<String> = (0..8).map(|number| format!("silent-{number}")).collect();
+    try_join_all(names.iter().map(|name| stage.ask(name, json!({})))).await?;
+    let served = names.iter().map(|name| stage.has_any_within(name, WATCH_GIVEN_UP));
+    try_join_all(served).await?;
+    let asked = relay.asked().len() - asked;
+    eprintln!("served {:.1?} after the watches died, {asked} requests", begun.elapsed());
+    let versions = history.since(0).await?;
+    let doubled = doubled(&versions);
+    ensure!(doubled.is_empty(), "{doubled:#?}");
+    Ok(())
+}
