@@ -14,6 +14,7 @@ use kube::{Client, Config};
 use tokio::time::Instant;
 
 use crate::connection;
+use crate::leader::{Leadership, bound};
 
 /// How long a TCP and TLS handshake may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -67,6 +68,21 @@ pub struct Clients {
     pub writes: Client,
     /// The namespace of the kubeconfig's context or of the pod, `default` if neither names one.
     pub namespace: String,
+    /// How `writes` was made.
+    config: Config,
+}
+
+impl Clients {
+    /// As [`Clients::writes`], for writes that nobody may find stored after the end of the term that they were decided
+    /// in: see [`crate::leader::bound`].
+    ///
+    /// # Errors
+    /// As [`connect`].
+    pub fn writes_bound_to(&self, leadership: &Leadership) -> Result<Client, ConnectError> {
+        let server = self.config.cluster_url.to_string();
+        bound::client(&self.config, leadership)
+            .map_err(|source| ConnectError::Client { server, source: Box::new(source) })
+    }
 }
 
 /// Reads the configuration and sets up the clients. Nothing is sent yet: an API server that is down is met later.
@@ -81,8 +97,8 @@ pub async fn connect(options: &Options) -> Result<Clients, ConnectError> {
     config.read_timeout = Some(WRITE_TIMEOUT);
     config.write_timeout = Some(WRITE_TIMEOUT);
     let writes = client(&config, None)?;
-    let leases = Door::to(config)?;
-    Ok(Clients { watches, leases, writes, namespace })
+    let leases = Door::to(config.clone())?;
+    Ok(Clients { watches, leases, writes, namespace, config })
 }
 
 async fn load(options: &Options) -> Result<Config, ConnectError> {

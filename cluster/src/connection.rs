@@ -4,6 +4,11 @@
 //! acknowledgement, 40 ms, on every fresh connection. A takeover opens several, so here segments leave as they come.
 //! Apart from that, and from its tracing of each request, this is kube's stack.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body::Body as HttpBody;
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -17,6 +22,30 @@ use tower::{BoxError, ServiceBuilder};
 /// # Errors
 /// When the configuration makes no client: a certificate that cannot be read, or a proxy, which is not supported.
 pub(crate) fn client(config: &Config) -> kube::Result<Client> {
+    through(config, None, |request| request)
+}
+
+/// As [`client`]; each request leaves as `dress` makes it. What the other side's machine has not acknowledged after
+/// `lost_after` is not sent again by TCP later: the connection ends.
+pub(crate) fn dressed_client<B>(
+    config: &Config,
+    lost_after: Duration,
+    dress: impl Fn(Request<Body>) -> Request<B> + Clone + Send + Sync + 'static,
+) -> kube::Result<Client>
+where
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    through(config, Some(lost_after), dress)
+}
+
+fn through<B>(
+    config: &Config,
+    lost_after: Option<Duration>,
+    dress: impl Fn(Request<Body>) -> Request<B> + Clone + Send + Sync + 'static,
+) -> kube::Result<Client>
+where
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
     if let Some(proxy) = &config.proxy_url {
         let (proxy_url, protocol_feature) = (Box::new(proxy.clone()), "kube/http-proxy");
         return Err(kube::Error::ProxyProtocolDisabled { proxy_url, protocol_feature });
@@ -24,26 +53,25 @@ pub(crate) fn client(config: &Config) -> kube::Result<Client> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
+    tcp.set_tcp_user_timeout(lost_after);
     let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp)?);
     connector.set_connect_timeout(config.connect_timeout);
     connector.set_read_timeout(config.read_timeout);
     connector.set_write_timeout(config.write_timeout);
     connector.set_reset_reader_on_write(config.reset_reader_on_write);
-    let http: legacy::Client<_, Body> =
-        legacy::Client::builder(TokioExecutor::new()).build(connector);
+    let http: legacy::Client<_, B> = legacy::Client::builder(TokioExecutor::new()).build(connector);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
+        .map_request(dress)
         .service(http);
     Ok(ClientBuilder::new(service, config.default_namespace.clone()).build())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 

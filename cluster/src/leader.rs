@@ -24,6 +24,7 @@ use crate::client::Door;
 use crate::feed::{Event, Feed, Settings};
 use crate::swap::{Patience, Swap, swap};
 
+pub mod bound;
 pub mod machine;
 #[cfg(test)]
 mod tests;
@@ -60,6 +61,20 @@ impl Leadership {
     /// write. A process that was stopped for a while finds out here.
     pub fn held_now(&self) -> bool {
         moment(self.began).0 < self.until.load(Ordering::Acquire)
+    }
+
+    /// Whether this replica leads at this moment, and will for `time` at least unless another takes its Lease by force.
+    pub fn held_for(&self, time: Duration) -> bool {
+        let end = moment(self.began) + Span(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        end.0 <= self.until.load(Ordering::Acquire)
+    }
+
+    /// Which term of this process it is at this moment, as in [`Standing::Leading`]; `None` when it does not lead.
+    pub fn term(&self) -> Option<u32> {
+        match *self.standing.borrow() {
+            Standing::Leading(term) if self.held_now() => Some(term),
+            Standing::Leading(_) | Standing::Standby(_) => None,
+        }
     }
 
     /// Who leads, as of the last change.
