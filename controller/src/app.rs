@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use herald_cluster::cache::Dirty;
-use herald_cluster::client::{Clients, connect};
+use herald_cluster::client::connect;
 use herald_cluster::events::{Recorder, recorder};
+use herald_cluster::leader::bound::SERVED_WITHIN;
 use herald_cluster::leader::{Candidacy, Leadership, Timing, elect};
 use herald_telemetry::health::{Health, Heartbeat};
 use herald_telemetry::metrics::registry;
@@ -31,6 +32,7 @@ use crate::metrics::Metrics;
 use crate::outbox::{Letter, Outbox, Outcome};
 use crate::plan::Planner;
 use crate::settings::Settings;
+use crate::term::{Terms, WRITE_LIFE};
 use crate::watch::Watch;
 
 /// The Lease that says which replica works.
@@ -39,12 +41,15 @@ pub(crate) const LEASE: &str = "herald-controller";
 const COMPONENT: &str = "metallb-controller";
 /// How often the loop turns when nothing happens.
 const HEARTBEAT: Duration = Duration::from_secs(2);
+/// How soon it turns again when letters wait for the Lease to be renewed.
+const RENEWAL_PAUSE: Duration = Duration::from_millis(100);
 /// How long it may not turn before the process is taken for wedged.
 const WEDGED_AFTER: Duration = Duration::from_secs(20);
 /// After a plan, this many times its own duration belongs to the other tasks of the thread.
 const REST_PER_PLAN: u32 = 2;
 /// How long the end may take at each of its steps.
 const ENDING: Duration = Duration::from_secs(3);
+const _: () = assert!(ENDING.as_millis() > WRITE_LIFE.as_millis(), "writes end before the Lease");
 
 /// Ready when the process is asked to end (SIGTERM, SIGINT).
 pub async fn asked_to_stop() {
@@ -80,6 +85,8 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> anyhow::
     let class = settings.class.clone();
     let (caches, tasks) = Watch::new(&clients.watches, &namespace, class, &dirty, &metrics.updates);
     caches.report_to(&health);
+    let terms = Terms::default();
+    health.ready_when("term", terms.readiness());
     let heartbeat = health.main_loop("planner", WEDGED_AFTER);
     let mut followers = JoinSet::new();
     for task in tasks {
@@ -97,6 +104,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> anyhow::
     tracing::info!(namespace, class = settings.class, identity = candidacy.identity, "started");
     let stopped = reached(&end, |end| end.lease);
     let (leadership, election) = elect(clients.leases.clone(), candidacy, stopped);
+    let letters = clients.writes_bound_to(&leadership).context("connecting to the cluster")?;
     let mut election = tokio::spawn(election);
     let (events, writer) = recorder(clients.writes.clone(), COMPONENT, &name);
     let writer = tokio::spawn(writer);
@@ -111,8 +119,9 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> anyhow::
         under_way: JoinSet::new(),
         events,
         metrics,
-        writing: Arc::new(Writing { client: client_of(&clients), namespace }),
-        led: false,
+        writing: Arc::new(Writing { client: letters, namespace }),
+        terms,
+        doubt_ends: None,
     };
     tokio::select! {
         () = main_loop.run(heartbeat, stop) => {}
@@ -159,10 +168,6 @@ async fn ended(what: &'static str, task: JoinHandle<()>) {
     }
 }
 
-fn client_of(clients: &Clients) -> Client {
-    clients.writes.clone()
-}
-
 fn host_name() -> String {
     let read = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = read.trim();
@@ -194,7 +199,9 @@ struct MainLoop {
     events: Recorder,
     metrics: Metrics,
     writing: Arc<Writing>,
-    led: bool,
+    terms: Terms,
+    /// Until then a write whose answer was lost may be stored.
+    doubt_ends: Option<Instant>,
 }
 
 impl MainLoop {
@@ -224,8 +231,8 @@ impl MainLoop {
                 // An error is the end of the election, which ends after this loop.
                 Ok(()) = standing.changed() => changed = true,
                 () = sleep_until(wake) => {
-                    let due = self.outbox.wake().is_some_and(|due| due <= Instant::now());
-                    changed = changed || due;
+                    let dues = [self.outbox.wake(), self.terms.wake()].into_iter().flatten();
+                    changed = changed || dues.min().is_some_and(|due| due <= Instant::now());
                 }
             }
         }
@@ -234,33 +241,39 @@ impl MainLoop {
 
     fn wake(&self, changed: bool, rested: Instant) -> Instant {
         let mut wake = Instant::now() + HEARTBEAT;
-        if let Some(due) = self.outbox.wake() {
+        for due in [self.outbox.wake(), self.terms.wake()].into_iter().flatten() {
             wake = wake.min(due);
+        }
+        if !self.queue.is_empty() && self.under_way.len() < WRITES_IN_FLIGHT {
+            wake = wake.min(Instant::now() + RENEWAL_PAUSE);
         }
         if changed { wake.min(rested) } else { wake }
     }
 
     /// Looks at the world and, as leader, decides it.
     fn look(&mut self) {
-        let leads = self.leadership.held_now();
-        if leads != self.led {
-            self.led = leads;
-            self.metrics.leading(leads);
-            tracing::info!(leads, "leadership changed");
-        }
-        if !leads {
+        let term = self.leadership.term();
+        if term != self.terms.number() {
+            // Also when one term follows another: who led between is not known.
             self.stand_by();
+            self.metrics.leading(term.is_some());
+            match term {
+                Some(number) => self.terms.begin(number, Instant::now()),
+                None => tracing::info!("it leads no more"),
+            }
         }
+        let now = Instant::now();
+        // Asked before the snapshot is taken, which then holds what the term waited for.
+        let open = self.terms.is_open(now, || self.caches.list_anew());
         if !self.caches.is_synced() {
             return;
         }
         let snapshot = self.caches.snapshot();
         self.planner.observe(&snapshot);
         self.metrics.configuration(self.planner.has_configuration(), self.planner.is_stale());
-        if !leads {
+        if !open {
             return;
         }
-        let now = Instant::now();
         let decision = self.planner.plan(&snapshot, &mut self.outbox, now);
         self.metrics.count_plan();
         self.metrics.planned(&decision.figures);
@@ -270,6 +283,7 @@ impl MainLoop {
     }
 
     fn stand_by(&mut self) {
+        self.terms.end();
         self.queue.clear();
         self.planner.forget();
         self.under_way.abort_all();
@@ -278,15 +292,21 @@ impl MainLoop {
         self.outbox = Outbox::default();
     }
 
-    /// Sends letters while there are carriers, and the Lease is held at this moment.
+    /// Sends letters while there are carriers, and the term has time for them.
     fn dispatch(&mut self) {
         while self.under_way.len() < WRITES_IN_FLIGHT && !self.queue.is_empty() {
             if !self.leadership.held_now() {
                 self.stand_by();
+                // Should it lead again in a moment, that is a new beginning.
+                self.dirty.mark();
+                return;
+            }
+            if !self.leadership.held_for(SERVED_WITHIN) {
                 return;
             }
             let Some(letter) = self.queue.pop_front() else { return };
             self.outbox.send(&letter);
+            self.terms.sent(Instant::now());
             let writing = Arc::clone(&self.writing);
             self.under_way.spawn(async move {
                 let outcome = deliver(writing.client.clone(), &writing.namespace, &letter).await;
@@ -297,6 +317,9 @@ impl MainLoop {
 
     fn wrote(&mut self, letter: &Letter, outcome: Outcome) {
         self.metrics.wrote(outcome);
+        if outcome == Outcome::Unclear {
+            self.doubt_ends = self.terms.writes_end();
+        }
         tracing::debug!(subject = ?letter.subject, content = ?letter.content, ?outcome, "wrote");
         let notes = self.outbox.ended(letter, outcome, Instant::now());
         notes.into_iter().for_each(|note| self.events.publish(note));
@@ -313,5 +336,8 @@ impl MainLoop {
             }
         }
         self.under_way.abort_all();
+        if let Some(end) = self.doubt_ends {
+            sleep_until(end.min(deadline)).await;
+        }
     }
 }

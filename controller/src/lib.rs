@@ -19,4 +19,5 @@ pub mod outbox;
 pub mod plan;
 pub mod settings;
 pub mod tell;
+pub mod term;
 pub mod watch;

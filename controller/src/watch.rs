@@ -8,7 +8,7 @@ use futures::future::{BoxFuture, FutureExt as _};
 use herald_api::crd::{self, IPAddressPool, L2Advertisement};
 use herald_api::parse::demand::{Asked, Version, asked};
 use herald_api::parse::{advertisement, pool};
-use herald_cluster::cache::{self, Cache, Dirty};
+use herald_cluster::cache::{self, Cache, Dirty, Fence};
 use herald_cluster::client::Door;
 use herald_cluster::feed::{Feed, Settings};
 use herald_core::config::{Advertisement, Offer, Pool};
@@ -113,6 +113,17 @@ impl Watch {
             && self.pools.is_synced()
             && self.advertisements.is_synced()
             && self.namespaces.is_synced()
+    }
+
+    /// Has everything listed anew: see [`Cache::list_anew`].
+    pub fn list_anew(&self) -> Vec<Fence> {
+        let Self { services, pools, advertisements, namespaces } = self;
+        vec![
+            services.list_anew(),
+            pools.list_anew(),
+            advertisements.list_anew(),
+            namespaces.list_anew(),
+        ]
     }
 
     /// Not ready until every first list is there.
