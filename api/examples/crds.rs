@@ -10,8 +10,9 @@ const GENERATED: &str =
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/crds");
     fs::create_dir_all(&folder)?;
-    for crd in herald_api::crd::definitions() {
-        let file = folder.join(format!("{}.yaml", crd.spec.names.plural));
+    for crd in herald_api::crd::manifests() {
+        let plural = crd["spec"]["names"]["plural"].as_str().ok_or("a kind without a name")?;
+        let file = folder.join(format!("{plural}.yaml"));
         fs::write(&file, format!("{GENERATED}{}", serde_saphyr::to_string(&crd)?))?;
         println!("wrote {}", file.display());
     }

@@ -20,8 +20,9 @@ fn the_crds_in_manifests_are_those_of_the_types() -> Result<(), Box<dyn Error>> 
         }
     }
     let mut generated = BTreeMap::new();
-    for crd in herald_api::crd::definitions() {
-        generated.insert(format!("{}.yaml", crd.spec.names.plural), serde_json::to_value(&crd)?);
+    for crd in herald_api::crd::manifests() {
+        let plural = crd["spec"]["names"]["plural"].as_str().ok_or("a kind without a name")?;
+        generated.insert(format!("{plural}.yaml"), crd);
     }
     assert!(
         written == generated,

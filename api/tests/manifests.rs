@@ -49,7 +49,8 @@ fn lost(written: &Value, understood: &Value, at: &str) -> Option<String> {
         (Value::Object(written), Value::Object(understood)) => {
             written.iter().find_map(|(key, value)| match understood.get(key) {
                 Some(other) => lost(value, other, &format!("{at}.{key}")),
-                None => Some(format!("{at}.{key}")),
+                // What is named as absent may be absent.
+                None => (!value.is_null()).then(|| format!("{at}.{key}")),
             })
         }
         (Value::Array(written), Value::Array(understood)) if written.len() == understood.len() => {

@@ -4,7 +4,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::CustomResource;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::unknown::{UnknownFields, paths};
@@ -58,7 +58,7 @@ pub struct L2AdvertisementSpec {
     /// Pools by name. A name that no pool has is no error. With `ipAddressPoolSelectors` a union; when both are
     /// empty, every pool.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "pools_schema")]
+    #[schemars(schema_with = "super::pools_schema")]
     pub ip_address_pools: Vec<String>,
 
     /// Pools by label. One that matches is enough.
@@ -126,11 +126,6 @@ pub struct L2AdvertisementStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "super::conditions_schema")]
     pub conditions: Vec<Condition>,
-}
-
-/// Names of pools are DNS subdomains (RFC 1123), so 253 bytes at most.
-fn pools_schema(_: &mut SchemaGenerator) -> Schema {
-    super::distinct_names_schema("ipAddressPools", 256, 253)
 }
 
 #[cfg(test)]
