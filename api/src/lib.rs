@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod annotation;
+pub mod condition;
 pub mod crd;
 pub mod lease;
 pub mod parse;

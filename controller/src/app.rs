@@ -285,7 +285,6 @@ impl MainLoop {
     fn stand_by(&mut self) {
         self.terms.end();
         self.queue.clear();
-        self.planner.forget();
         self.under_way.abort_all();
         self.under_way.detach_all();
         // What another leader does meanwhile counts, not what this one had in mind.

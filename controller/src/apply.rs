@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use herald_api::annotation::IP_ALLOCATED_FROM_POOL;
+use herald_api::condition::{ADDRESS_ALLOCATED, ALLOCATED, AddressAllocated};
 use herald_api::crd::{IPAddressPool, L2Advertisement};
 use herald_core::config::Object;
 use k8s_openapi::NamespaceResourceScope;
@@ -54,7 +55,10 @@ pub async fn deliver(client: Client, namespace: &str, letter: &Letter) -> Outcom
         }
     };
     match timeout(ANSWER_WITHIN, writing).await {
-        Ok(Ok(())) => Outcome::Landed,
+        Ok(Ok(())) => {
+            log_lacking(letter);
+            Outcome::Landed
+        }
         Ok(Err(error)) => {
             let outcome = classify(&error);
             tracing::warn!(subject = ?letter.subject, ?outcome, %error, "a write failed");
@@ -64,6 +68,19 @@ pub async fn deliver(client: Client, namespace: &str, letter: &Letter) -> Outcom
             tracing::warn!(subject = ?letter.subject, within = ?ANSWER_WITHIN, "a write got no answer");
             Outcome::Unclear
         }
+    }
+}
+
+/// The same words as in the condition and the Event.
+fn log_lacking(letter: &Letter) {
+    let (Subject::Service(id), Content::Addresses { allocated, .. }) =
+        (&letter.subject, &letter.content)
+    else {
+        return;
+    };
+    if &*allocated.reason != ALLOCATED {
+        let AddressAllocated { reason, message, .. } = allocated;
+        tracing::info!(service = %id, reason, message, "a Service lacks something");
     }
 }
 
@@ -90,18 +107,23 @@ where
     api.patch_status(name, &params, &Patch::Apply(patch)).await.map(drop)
 }
 
-/// One write carries the status and the annotation. The version makes the API server refuse it when the Service has
+/// One write carries the addresses, the annotation and the condition. The version makes the API server refuse it when the Service has
 /// changed since it was planned.
-fn service_patch(letter: &Letter) -> Value {
+pub(crate) fn service_patch(letter: &Letter) -> Value {
     let (pool, status) = match &letter.content {
-        Content::Addresses { addresses, pool } => {
+        Content::Addresses { addresses, pool, allocated } => {
             let ingress: Vec<Value> = addresses.iter().map(|ip| json!({ "ip": ip })).collect();
             let ingress = if ingress.is_empty() { Value::Null } else { Value::Array(ingress) };
-            (pool.as_ref(), Some(json!({ "loadBalancer": { "ingress": ingress } })))
+            let conditions = [condition(allocated)];
+            let ingress = json!({ "ingress": ingress });
+            (pool.as_ref(), json!({ "loadBalancer": ingress, "conditions": conditions }))
         }
-        Content::Unmark | Content::Accepted(_) => (None, None),
+        Content::Unmark | Content::Accepted(_) => {
+            let gone = json!({ "$patch": "delete", "type": ADDRESS_ALLOCATED });
+            (None, json!({ "conditions": [gone] }))
+        }
     };
-    let mut patch = json!({
+    json!({
         "metadata": {
             "resourceVersion": letter.version.resource_version,
             "uid": letter.version.uid.as_ref(),
@@ -110,11 +132,19 @@ fn service_patch(letter: &Letter) -> Value {
                 IP_ALLOCATED_FROM_POOL.deprecated: Value::Null,
             },
         },
-    });
-    if let Some(status) = status {
-        patch["status"] = status;
-    }
-    patch
+        "status": status,
+    })
+}
+
+/// One of the list that strategic merge keys by `type`: others' conditions stay.
+fn condition(allocated: &AddressAllocated) -> Value {
+    json!({
+        "type": ADDRESS_ALLOCATED,
+        "status": allocated.status.as_str(),
+        "reason": allocated.reason,
+        "message": allocated.message,
+        "lastTransitionTime": allocated.since.to_string(),
+    })
 }
 
 /// Whether a failed write was stored, as far as its answer tells.

@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use herald_api::condition::AddressAllocated;
 use herald_api::parse::demand::Version;
 use herald_cluster::events::Note;
 use herald_core::allocation::Unechoed;
@@ -45,14 +46,17 @@ pub enum Subject {
 /// What a letter changes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
-    /// A Service's addresses, and the annotation that names their pool; no addresses, no annotation.
+    /// A Service's addresses, and the annotation that names their pool (no addresses, no annotation); and the condition
+    /// that says so in words.
     Addresses {
         /// The ingress list, in its order.
         addresses: Vec<IpAddr>,
         /// The pool.
         pool: Option<PoolName>,
+        /// The condition.
+        allocated: AddressAllocated,
     },
-    /// The annotation goes from a Service that is no LoadBalancer any more.
+    /// Annotation and condition go from a Service that is no LoadBalancer any more.
     Unmark,
     /// The condition of an object of configuration.
     Accepted(Condition),
@@ -116,6 +120,8 @@ pub struct Shown<'a> {
     pub version: &'a Version,
     /// The addresses in its status.
     pub addresses: &'a [IpAddr],
+    /// What its status says of them.
+    pub allocated: Option<&'a AddressAllocated>,
     /// What its status says of its being in force.
     pub accepted: &'a [Condition],
 }
@@ -124,7 +130,10 @@ impl Shown<'_> {
     /// Whether it may show what the letter with that content made of it.
     fn bears(&self, content: &Content) -> bool {
         match content {
-            Content::Addresses { addresses, .. } => addresses == self.addresses,
+            Content::Addresses { addresses, allocated, .. } => {
+                addresses == self.addresses
+                    && self.allocated.is_some_and(|shown| shown.says_as(allocated))
+            }
             // All but the time, which is stored without its fractions of a second.
             Content::Accepted(wanted) => self.accepted.iter().any(|shown| {
                 (&shown.status, &shown.reason, &shown.message, shown.observed_generation)

@@ -1,6 +1,7 @@
 //! Snapshot → core model → plan → letters: the only caller of core's planner.
 
 mod judging;
+mod services;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -9,22 +10,21 @@ use herald_api::parse::demand::{Asked, NotOurs, Ours};
 use herald_cluster::events::Note;
 use herald_core::address::Family;
 use herald_core::allocation::pools::capacity;
-use herald_core::allocation::{self, Demand, Namespaces, Outcome, Pools, Stray, Verdict, World};
+use herald_core::allocation::{self, Demand, Namespaces, Outcome, Pools, Stray, World};
 use herald_core::config::Object;
-use herald_core::name::{PoolName, ServiceId};
-use herald_core::why::address::Why;
-use k8s_openapi::api::core::v1::ObjectReference;
+use herald_core::name::PoolName;
 use tokio::time::Instant;
 
 use self::judging::Judging;
-use crate::outbox::{Content, Letter, Outbox, Shown, Subject};
+use crate::outbox::{Letter, Outbox, Shown, Subject};
 use crate::tell;
 use crate::watch::{Configured, Snapshot};
 
 /// What follows from one look at the world.
 #[derive(Debug, Default)]
 pub struct Decision {
-    /// The letters that may go now, Services' first.
+    /// The letters that may go now, in the order of what clients wait for: Services' addresses, what is said to Services,
+    /// what is said of the configuration.
     pub letters: Vec<Letter>,
     /// What is to be told at once.
     pub notes: Vec<Note>,
@@ -64,8 +64,6 @@ pub struct Planner {
     namespaces: Namespaces,
     /// What `judging` and `namespaces` were made from.
     seen: Snapshot,
-    /// What each Service was last told that it lacks.
-    told: HashMap<ServiceId, Why>,
     /// Whether it was told that nothing is cleared because there has never been a pool.
     told_of_no_pool: bool,
 }
@@ -79,7 +77,6 @@ impl Planner {
             pools: Pools::default(),
             namespaces: Namespaces::new(),
             seen: Snapshot::default(),
-            told: HashMap::new(),
             told_of_no_pool: false,
         }
     }
@@ -116,12 +113,6 @@ impl Planner {
         !self.judging.configuration().pools().is_empty()
     }
 
-    /// Forgets what was told: another replica may lead, and tell other things, before this one does again.
-    pub fn forget(&mut self) {
-        self.told.clear();
-        self.told_of_no_pool = false;
-    }
-
     /// Decides the whole world. [`Planner::observe`] has seen `snapshot` before.
     pub fn plan(&mut self, snapshot: &Snapshot, outbox: &mut Outbox, now: Instant) -> Decision {
         let mut decision = Decision {
@@ -151,46 +142,10 @@ impl Planner {
         if !known && snapshot.pools.is_empty() {
             decision.notes.extend(self.no_pool_yet(decision.figures.untouched));
         }
-        let mut told = HashMap::new();
-        for (ours, verdict) in ours.iter().zip(&plan.verdicts) {
-            let subject = Subject::Service(ours.demand.id.clone());
-            if outbox.is_open(&subject, now) {
-                decision.letters.extend(letter(subject, ours, verdict));
-            }
-            if let Some(why) = &verdict.lacks {
-                self.lacking(&mut told, &mut decision.notes, ours, why, verdict);
-            }
-        }
-        self.told = told;
-        decision.letters.extend(unmark(snapshot, outbox, now));
+        let judged = ours.iter().copied().zip(&plan.verdicts);
+        decision.letters = services::letters(snapshot, judged, outbox, now);
         decision.letters.extend(self.judging.letters(snapshot, outbox, now));
         decision
-    }
-
-    /// Tells what a Service lacks, unless it was told so before.
-    fn lacking(
-        &self,
-        told: &mut HashMap<ServiceId, Why>,
-        notes: &mut Vec<Note>,
-        ours: &Ours,
-        why: &Why,
-        verdict: &Verdict,
-    ) {
-        let id = &ours.demand.id;
-        let known = match (self.told.get(id), why) {
-            // What each of many pools said changes with every other Service's fortune.
-            (Some(Why::NoneAvailable { .. }), Why::NoneAvailable { .. }) => true,
-            (known, why) => known == Some(why),
-        };
-        if !known {
-            let about = tell::about_service(id, &ours.version);
-            let note = tell::lacking(&about, id, why, verdict.grant().is_some());
-            if let Some(note) = note {
-                tracing::info!(service = %id, reason = why.reason(), %why, "a Service lacks something");
-                notes.push(note);
-            }
-        }
-        told.insert(id.clone(), why.clone());
     }
 
     /// Tells once that nothing is cleared although no pool is there: the likeliest cause is another namespace.
@@ -236,11 +191,12 @@ impl Planner {
 }
 
 fn shown<'a>(snapshot: &'a Snapshot, subject: &Subject) -> Option<Shown<'a>> {
-    let service = |version, addresses| Shown { version, addresses, accepted: &[] };
+    let service =
+        |version, addresses, allocated| Shown { version, addresses, allocated, accepted: &[] };
     Some(match subject {
         Subject::Service(id) => match snapshot.services.get(id)?.as_ref() {
-            Asked::Ours(ours) => service(&ours.version, &ours.demand.held),
-            Asked::NotOurs(NotOurs::Former(version)) => service(version, &[]),
+            Asked::Ours(ours) => service(&ours.version, &ours.demand.held, ours.allocated.as_ref()),
+            Asked::NotOurs(NotOurs::Former(version)) => service(version, &[], None),
             Asked::NotOurs(NotOurs::OtherClass | NotOurs::OtherType) => return None,
         },
         Subject::Configuration(Object::Pool(name)) => configuration(snapshot.pools.get(name)?),
@@ -251,42 +207,7 @@ fn shown<'a>(snapshot: &'a Snapshot, subject: &Subject) -> Option<Shown<'a>> {
 }
 
 fn configuration<T>(object: &Configured<T>) -> Shown<'_> {
-    Shown { version: &object.version, addresses: &[], accepted: &object.accepted }
-}
-
-/// What has to be written to a Service, if anything.
-fn letter(subject: Subject, ours: &Ours, verdict: &Verdict) -> Option<Letter> {
-    let demand = &ours.demand;
-    let (addresses, pool) = match &verdict.outcome {
-        Outcome::Untouched => return None,
-        Outcome::Granted(grant) => (grant.addresses.clone(), Some(grant.pool.clone())),
-        Outcome::Nothing => (Vec::new(), None),
-    };
-    if ours.plain && demand.held == addresses && demand.recorded_pool == pool {
-        return None;
-    }
-    let about: ObjectReference = tell::about_service(&demand.id, &ours.version);
-    let mut notes = Vec::new();
-    notes.extend(verdict.lost.as_ref().map(|why| tell::cleared(&about, &demand.id, why)));
-    notes.extend(tell::allocated(&about, &demand.held, &addresses));
-    notes.extend(ours.deprecated.iter().map(|key| tell::deprecated(&about, key)));
-    let content = Content::Addresses { addresses, pool };
-    Some(Letter { subject, version: ours.version.clone(), content, notes })
-}
-
-/// Services that were LoadBalancers of ours, or of a controller before us, and still say so.
-fn unmark(snapshot: &Snapshot, outbox: &Outbox, now: Instant) -> Vec<Letter> {
-    let former = snapshot.services.iter().filter_map(|(id, asked)| match asked.as_ref() {
-        Asked::NotOurs(NotOurs::Former(version)) => Some((id, version)),
-        _ => None,
-    });
-    let letters = former.map(|(id, version)| Letter {
-        subject: Subject::Service(id.clone()),
-        version: version.clone(),
-        content: Content::Unmark,
-        notes: Vec::new(),
-    });
-    letters.filter(|letter| outbox.is_open(&letter.subject, now)).collect()
+    Shown { version: &object.version, addresses: &[], allocated: None, accepted: &object.accepted }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServiceSpec};
 use kube::ResourceExt;
 
 use crate::annotation::{self, Prefix};
+use crate::condition::AddressAllocated;
 
 /// A Service, as far as the controller cares.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct Ours {
     pub version: Version,
     /// Whether its status' ingress is a list such as we write: addresses, each once, in VIP mode, and nothing else.
     pub plain: bool,
+    /// What it says of its own addresses.
+    pub allocated: Option<AddressAllocated>,
     /// The deprecated annotation keys that it is read by, each once.
     pub deprecated: Vec<&'static str>,
 }
@@ -52,8 +55,8 @@ pub enum NotOurs {
     OtherClass,
     /// It is no LoadBalancer.
     OtherType,
-    /// It is no LoadBalancer any more: it still bears the annotation that says where its addresses came from. The API
-    /// server has emptied its status in the write that changed its type.
+    /// It is no LoadBalancer any more: it still bears the annotation that says where its addresses came from, or the
+    /// condition that says whether it has any. The API server has taken the addresses in the write that changed its type.
     Former(Version),
 }
 
@@ -66,7 +69,8 @@ pub fn asked(service: &Service, class: Option<&str>) -> Asked {
     let none = ServiceSpec::default();
     let spec = service.spec.as_ref().unwrap_or(&none);
     if spec.type_.as_deref() != Some("LoadBalancer") {
-        let marked = annotation::IP_ALLOCATED_FROM_POOL.find(service.annotations()).is_some();
+        let marked = annotation::IP_ALLOCATED_FROM_POOL.find(service.annotations()).is_some()
+            || allocated(service).is_some();
         let former = marked.then(|| NotOurs::Former(version(service)));
         return Asked::NotOurs(former.unwrap_or(NotOurs::OtherType));
     }
@@ -93,7 +97,12 @@ pub fn asked(service: &Service, class: Option<&str>) -> Asked {
         held,
         recorded_pool: recorded.map(|found| found.value.into()),
     };
-    Asked::Ours(Box::new(Ours { demand, version, plain, deprecated: deprecated(annotations) }))
+    let (allocated, deprecated) = (allocated(service), deprecated(annotations));
+    Asked::Ours(Box::new(Ours { demand, version, plain, allocated, deprecated }))
+}
+
+fn allocated(service: &Service) -> Option<AddressAllocated> {
+    AddressAllocated::find(service.status.as_ref()?.conditions.as_deref()?)
 }
 
 fn version(service: &Service) -> Version {

@@ -1,6 +1,8 @@
+use herald_api::condition::Status;
 use herald_api::parse::demand::Version;
 use herald_core::name::ServiceId;
-use kube::core::Status;
+use jiff::Timestamp;
+use kube::core;
 
 use super::*;
 
@@ -13,10 +15,20 @@ fn letter(content: Content) -> Letter {
     }
 }
 
+fn allocated() -> AddressAllocated {
+    AddressAllocated {
+        status: Status::False,
+        reason: "NoPools".into(),
+        message: "none".into(),
+        since: Timestamp::UNIX_EPOCH,
+    }
+}
+
 #[test]
-fn one_patch_carries_the_status_the_annotation_and_the_version_it_was_planned_on() {
+fn one_patch_carries_the_addresses_the_words_and_the_version_it_was_planned_on() {
     let addresses = vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
-    let granted = letter(Content::Addresses { addresses, pool: Some("gold".into()) });
+    let (pool, allocated) = (Some("gold".into()), allocated());
+    let granted = letter(Content::Addresses { addresses, pool, allocated });
     let expected = json!({
         "metadata": {
             "resourceVersion": "9", "uid": "u",
@@ -25,18 +37,25 @@ fn one_patch_carries_the_status_the_annotation_and_the_version_it_was_planned_on
                 "metallb.universe.tf/ip-allocated-from-pool": null,
             },
         },
-        "status": { "loadBalancer": { "ingress": [{ "ip": "10.0.0.1" }, { "ip": "fd00::1" }] } },
+        "status": {
+            "loadBalancer": { "ingress": [{ "ip": "10.0.0.1" }, { "ip": "fd00::1" }] },
+            "conditions": [{
+                "type": "heraldlb.io/AddressAllocated", "status": "False", "reason": "NoPools",
+                "message": "none", "lastTransitionTime": "1970-01-01T00:00:00Z",
+            }],
+        },
     });
     assert_eq!(service_patch(&granted), expected);
 }
 
 #[test]
-fn clearing_takes_the_list_and_the_annotation_and_unmarking_leaves_the_status_alone() {
-    let cleared = letter(Content::Addresses { addresses: Vec::new(), pool: None });
-    let patch = service_patch(&cleared);
-    assert_eq!(patch["status"], json!({ "loadBalancer": { "ingress": null } }));
+fn clearing_takes_the_list_and_the_annotation_and_unmarking_the_condition_instead_of_the_list() {
+    let (addresses, pool, allocated) = (Vec::new(), None, allocated());
+    let patch = service_patch(&letter(Content::Addresses { addresses, pool, allocated }));
+    assert_eq!(patch["status"]["loadBalancer"], json!({ "ingress": null }));
     let unmark = service_patch(&letter(Content::Unmark));
-    assert_eq!(unmark.get("status"), None);
+    let gone = json!({ "$patch": "delete", "type": "heraldlb.io/AddressAllocated" });
+    assert_eq!(unmark["status"], json!({ "conditions": [gone] }));
     for patch in [patch, unmark] {
         let annotations = patch["metadata"]["annotations"].as_object().unwrap();
         assert_eq!(annotations.len(), 2);
@@ -57,7 +76,7 @@ fn only_an_answer_that_rules_storage_out_counts_as_one() {
         (504, Outcome::Unclear),
     ];
     for (code, expected) in cases {
-        let error = kube::Error::Api(Box::new(Status { code, ..Status::default() }));
+        let error = kube::Error::Api(Box::new(core::Status { code, ..core::Status::default() }));
         assert_eq!(classify(&error), expected, "{code}");
     }
 }

@@ -1,3 +1,4 @@
+use herald_api::condition::Status;
 use herald_cluster::events::Severity;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -21,6 +22,15 @@ fn subject() -> Subject {
     Subject::Service(id())
 }
 
+fn allocated(message: &str) -> AddressAllocated {
+    AddressAllocated {
+        status: Status::True,
+        reason: "Allocated".into(),
+        message: message.into(),
+        since: Timestamp::UNIX_EPOCH,
+    }
+}
+
 fn letter(resource_version: &str, list: &str) -> Letter {
     let note = Note {
         about: ObjectReference::default(),
@@ -31,15 +41,27 @@ fn letter(resource_version: &str, list: &str) -> Letter {
     Letter {
         subject: subject(),
         version: version(resource_version),
-        content: Content::Addresses { addresses: addresses(list), pool: Some("p".into()) },
+        content: Content::Addresses {
+            addresses: addresses(list),
+            pool: Some("p".into()),
+            allocated: allocated(list),
+        },
         notes: vec![note],
     }
 }
 
-/// What the outbox tells when the watch shows that version with these addresses.
+/// What the outbox tells when the watch shows that version with these addresses, and words that go with them.
 fn show(outbox: &mut Outbox, resource_version: &str, list: &str) -> usize {
+    show_saying(outbox, resource_version, list, list)
+}
+
+fn show_saying(outbox: &mut Outbox, resource_version: &str, list: &str, message: &str) -> usize {
     let (version, addresses) = (version(resource_version), addresses(list));
-    let shown = Shown { version: &version, addresses: &addresses, accepted: &[] };
+    // Another replica may have written the same at another time.
+    let since = Timestamp::from_second(7).unwrap();
+    let said = AddressAllocated { since, ..allocated(message) };
+    let allocated = Some(&said);
+    let shown = Shown { version: &version, addresses: &addresses, allocated, accepted: &[] };
     outbox.reconcile(|_| Some(shown)).len()
 }
 
@@ -87,10 +109,11 @@ async fn a_write_without_an_answer_is_sent_again_word_for_word_at_growing_interv
 async fn a_lost_answer_is_made_good_by_what_the_watch_shows() {
     let mut outbox = Outbox::default();
     let letter = letter("9", "10.0.0.1");
-    for (shown, told) in [("10.0.0.1", 1), ("10.0.0.7", 0)] {
+    let cases = [("10.0.0.1", "10.0.0.1", 1), ("10.0.0.7", "10.0.0.7", 0), ("10.0.0.1", "", 0)];
+    for (shown, message, told) in cases {
         outbox.send(&letter);
         outbox.ended(&letter, Outcome::Unclear, Instant::now());
-        assert_eq!(show(&mut outbox, "10", shown), told);
+        assert_eq!(show_saying(&mut outbox, "10", shown, message), told);
         assert_eq!(claim(&outbox), None);
     }
 }
@@ -140,7 +163,9 @@ async fn a_service_that_is_gone_or_another_of_its_name_is_forgotten() {
     assert_eq!(claim(&outbox), None);
     outbox.send(&letter);
     let other = Version { uid: "v".into(), resource_version: "3".into() };
-    outbox.reconcile(|_| Some(Shown { version: &other, addresses: &[], accepted: &[] }));
+    outbox.reconcile(|_| {
+        Some(Shown { version: &other, addresses: &[], allocated: None, accepted: &[] })
+    });
     assert_eq!(claim(&outbox), None);
     // Its carrier comes back late and finds nobody to tell.
     assert!(outbox.ended(&letter, Outcome::Landed, Instant::now()).is_empty());
@@ -163,7 +188,8 @@ async fn a_condition_that_the_watch_shows_before_its_answer_comes_is_told_once_a
         let letter = Letter { subject: object, content, ..letter("9", "10.0.0.1") };
         outbox.send(&letter);
         let (version, accepted) = (version("10"), [condition(8, shown)]);
-        let shown = Shown { version: &version, addresses: &[], accepted: &accepted };
+        let shown =
+            Shown { version: &version, addresses: &[], allocated: None, accepted: &accepted };
         assert_eq!(outbox.reconcile(|_| Some(shown)).len(), told);
         let late = outbox.ended(&letter, Outcome::Landed, Instant::now());
         assert!(late.is_empty(), "{late:?}");

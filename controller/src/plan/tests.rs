@@ -1,13 +1,15 @@
+use herald_api::condition::ALLOCATED;
 use herald_api::crd::{self, IPAddressPool, L2Advertisement};
 use herald_api::parse::demand::asked;
 use herald_api::parse::pool;
 use herald_cluster::events::Severity;
+use herald_core::name::ServiceId;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::outbox::Outcome as Ended;
+use crate::outbox::{Content, Outcome as Ended};
 use crate::watch::configured;
 
 /// A cluster as the watch shows it, and the controller's memory of it.
@@ -16,6 +18,8 @@ struct World {
     planner: Planner,
     outbox: Outbox,
     version: u64,
+    /// The Services as the server has them.
+    objects: BTreeMap<ServiceId, Value>,
 }
 
 impl World {
@@ -25,6 +29,7 @@ impl World {
             planner: Planner::new("system"),
             outbox: Outbox::default(),
             version: 100,
+            objects: BTreeMap::new(),
         };
         for (name, addresses) in pools {
             world.pool(name, addresses, true);
@@ -58,11 +63,9 @@ impl World {
 
     /// Creates or replaces a Service; `more` goes over the plain one.
     fn service(&mut self, name: &str, more: &Value) {
-        self.version += 1;
         let mut object = json!({
             "metadata": {
-                "namespace": "shop", "name": name, "uid": format!("uid-{name}"),
-                "resourceVersion": self.version.to_string(), "annotations": {},
+                "namespace": "shop", "name": name, "uid": format!("uid-{name}"), "annotations": {},
             },
             "spec": {
                 "type": "LoadBalancer", "clusterIPs": ["10.96.0.1"], "ports": [{ "port": 80 }],
@@ -73,9 +76,53 @@ impl World {
                 object[part][field] = value.clone();
             }
         }
-        let service: Service = serde_json::from_value(object).unwrap();
+        self.store(ServiceId::new("shop", name), object);
+    }
+
+    /// Changes fields of a Service that is there, and leaves its status.
+    fn change(&mut self, name: &str, part: &str, field: &str, value: Value) {
+        let id = ServiceId::new("shop", name);
+        let mut object = self.objects[&id].clone();
+        object[part][field] = value;
+        self.store(id, object);
+    }
+
+    /// The server has the object, in a new version, and the watch shows it.
+    fn store(&mut self, id: ServiceId, mut object: Value) {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        let service: Service = serde_json::from_value(object.clone()).unwrap();
         let services = Arc::make_mut(&mut self.snapshot.services);
-        services.insert(ServiceId::new("shop", name), Arc::new(asked(&service, None)));
+        services.insert(id.clone(), Arc::new(asked(&service, None)));
+        self.objects.insert(id, object);
+    }
+
+    /// Every letter to a Service is stored, and the watch shows it. Returns what is told.
+    fn carry_out(&mut self, decision: &Decision) -> Vec<String> {
+        let notes = self.deliver(decision, Ended::Landed);
+        for letter in &decision.letters {
+            if let Subject::Service(id) = &letter.subject {
+                let mut object = self.objects[id].clone();
+                merge(&mut object, &crate::apply::service_patch(letter));
+                self.store(id.clone(), object);
+            }
+        }
+        texts(&notes)
+    }
+
+    /// One plan, carried out. Returns what it wrote and told.
+    fn turn(&mut self) -> (Vec<String>, Vec<String>) {
+        let decision = self.plan();
+        (letters(&decision), self.carry_out(&decision))
+    }
+
+    /// The condition of a Service.
+    fn says(&self, name: &str) -> String {
+        let object = &self.objects[&ServiceId::new("shop", name)];
+        let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let text = |field: &str| conditions[0][field].as_str().unwrap().to_owned();
+        assert_eq!((conditions.len(), text("type").as_str()), (1, "heraldlb.io/AddressAllocated"));
+        format!("{} {}: {}", text("status"), text("reason"), text("message"))
     }
 
     fn plan(&mut self) -> Decision {
@@ -91,6 +138,26 @@ impl World {
             notes.extend(self.outbox.ended(letter, outcome, Instant::now()));
         }
         notes
+    }
+}
+
+/// A strategic merge, as far as letters need one: null deletes, `conditions` is keyed by type.
+fn merge(object: &mut Value, patch: &Value) {
+    let (Value::Object(fields), Value::Object(patch)) = (&mut *object, patch) else {
+        *object = patch.clone();
+        return;
+    };
+    for (key, value) in patch {
+        match value {
+            Value::Null => drop(fields.remove(key)),
+            Value::Array(new) if key == "conditions" => {
+                let list = fields.entry(key.clone()).or_insert_with(|| json!([]));
+                let list = list.as_array_mut().unwrap();
+                list.retain(|old| new.iter().all(|new| new["type"] != old["type"]));
+                list.extend(new.iter().filter(|new| new.get("$patch").is_none()).cloned());
+            }
+            value => merge(fields.entry(key.clone()).or_insert_with(|| json!({})), value),
+        }
     }
 }
 
@@ -111,10 +178,15 @@ fn letters(decision: &Decision) -> Vec<String> {
             Subject::Configuration(object) => object.to_string(),
         };
         match &letter.content {
-            Content::Addresses { addresses, pool } => {
+            Content::Addresses { addresses, pool, allocated } => {
                 let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-                let pool = pool.as_ref().map_or("-", |pool| pool.as_str());
-                format!("{name} {} {pool}", list.join(","))
+                let lacks = if *allocated.reason == *ALLOCATED { "" } else { &allocated.reason };
+                match pool {
+                    Some(pool) => format!("{name} {} {pool} {lacks}", list.join(",")),
+                    None => format!("{name} - {lacks}"),
+                }
+                .trim_end()
+                .to_owned()
             }
             Content::Unmark => format!("{name} unmark"),
             Content::Accepted(condition) => format!("{name} {}", condition.status),
@@ -141,54 +213,115 @@ async fn a_grant_that_the_watch_does_not_show_yet_is_neither_written_nor_given_a
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_status_that_says_what_is_planned_is_not_written() {
-    let mut world = World::new(&[("gold", &["10.0.0.1-10.0.0.9"])]);
-    world.service("a", &status(&["10.0.0.5"], "gold"));
-    let decision = world.plan();
-    assert_eq!(letters(&decision), Vec::<String>::new());
-    assert!(decision.notes.is_empty());
-    // The pool was renamed: the annotation alone is wrong, and nobody is told of an address that stays.
-    world.service("a", &status(&["10.0.0.5"], "old"));
-    let decision = world.plan();
-    assert_eq!(letters(&decision), ["a 10.0.0.5 gold"]);
-    assert!(decision.letters[0].notes.is_empty());
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_is_lacking_is_told_once_and_again_when_it_is_another() {
+async fn what_a_service_says_already_is_neither_written_nor_told_whoever_leads() {
     let mut world = World::new(&[("gold", &["10.0.0.1/32"])]);
     world.service("a", &status(&["10.0.0.1"], "gold"));
     world.service("b", &json!({}));
-    let told = texts(&world.plan().notes);
-    let text = "AllocationFailed: Failed to allocate IP for \"shop/b\": \
-                no available IPs: pool gold has no free IPv4 address";
-    assert_eq!(told, [text]);
-    assert!(world.plan().notes.is_empty());
-    world.service("b", &json!({"spec": {"loadBalancerIP": "10.0.0.1"}}));
-    let other = texts(&world.plan().notes);
-    assert!(other[0].contains("address also in use by shop/a"), "{other:?}");
-    world.service("b", &json!({"spec": {"loadBalancerIP": "ten"}}));
+    // What another controller left: its address stays, and it is told what it has.
+    let (written, told) = world.turn();
+    assert_eq!(written, ["a 10.0.0.1 gold", "b - NoneAvailable"]);
+    let lacks = "no available IPs: pool gold has no free IPv4 address";
+    assert_eq!(told, [format!("AllocationFailed: Failed to allocate IP for \"shop/b\": {lacks}")]);
+    assert_eq!(world.says("a"), "True Allocated: 10.0.0.1 from pool gold");
+    assert_eq!(world.says("b"), format!("False NoneAvailable: {lacks}"));
+    let quiet = (Vec::new(), Vec::new());
+    assert_eq!(world.turn(), quiet);
+    (world.planner, world.outbox) = (Planner::new("system"), Outbox::default());
+    assert_eq!(world.turn(), quiet);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_is_renamed_changes_words_and_nobody_is_told_of_an_address_that_stays() {
+    let mut world = World::new(&[("gold", &["10.0.0.1-10.0.0.9"])]);
+    world.service("a", &status(&["10.0.0.5"], "old"));
+    world.turn();
+    world.no_pool("gold");
+    world.pool("iron", &["10.0.0.1-10.0.0.9"], true);
+    assert_eq!(world.turn(), (vec!["a 10.0.0.5 iron".to_owned()], Vec::new()));
+    assert_eq!(world.says("a"), "True Allocated: 10.0.0.5 from pool iron");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_lacking_is_told_again_when_it_is_another() {
+    let mut world = World::new(&[("gold", &["10.0.0.1/32"])]);
+    world.service("a", &status(&["10.0.0.1"], "gold"));
+    world.service("b", &json!({}));
+    world.turn();
+    // Another list of the same refusals is worth its words, and no Event.
+    world.pool("iron", &["10.0.1.1-10.0.1.9"], true);
+    world.service("c", &status(&["10.0.1.1"], "iron"));
+    world.pool("iron", &["10.0.1.1/32"], true);
+    assert_eq!(world.turn().1, Vec::<String>::new());
+    let both = "pool gold has no free IPv4 address, pool iron has no free IPv4 address";
+    assert_eq!(world.says("b"), format!("False NoneAvailable: no available IPs: {both}"));
+    world.change("b", "spec", "loadBalancerIP", json!("10.0.0.1"));
+    let in_use =
+        "can't change sharing key for \"shop/b\", address also in use by shop/a: \"10.0.0.1\"";
+    let told = format!("AllocationFailed: Failed to allocate IP for \"shop/b\": {in_use}");
+    assert_eq!(world.turn(), (vec!["b - AddressInUse".to_owned()], vec![told]));
+    assert_eq!(world.says("b"), format!("False AddressInUse: {in_use}"));
+    world.change("b", "spec", "loadBalancerIP", json!("ten"));
     let decision = world.plan();
+    assert_eq!(decision.figures.lacking, BTreeMap::from([("InvalidRequest", 1)]));
     let text = "LoadBalancerFailed: invalid requested loadbalancer IPs: \
                 invalid spec.loadBalancerIP: \"ten\": not an IP address";
-    assert_eq!(texts(&decision.notes), [text]);
-    assert_eq!(decision.figures.lacking, BTreeMap::from([("InvalidRequest", 1)]));
+    assert_eq!(world.carry_out(&decision), [text]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_one_address_and_lacks_another_says_both() {
+    let mut world = World::new(&[("gold", &["10.0.0.1/32"])]);
+    let dual = json!({ "spec": {
+        "clusterIPs": ["10.96.0.1", "fd00:96::1"], "ipFamilyPolicy": "PreferDualStack",
+    } });
+    world.service("a", &dual);
+    let lacks = "no available IPs in pool gold: no IPv6 address is free";
+    let told = [
+        "IPAllocated: Assigned IP [\"10.0.0.1\"]".to_owned(),
+        format!("AdditionalAssignFailed: cannot assign additional IP in PreferDualStack: {lacks}"),
+    ];
+    assert_eq!(world.turn(), (vec!["a 10.0.0.1 gold PoolExhausted".to_owned()], told.to_vec()));
+    assert_eq!(world.says("a"), format!("True PoolExhausted: 10.0.0.1 from pool gold; {lacks}"));
+    // A request that contradicts itself takes nothing.
+    world.change("a", "spec", "loadBalancerIP", json!("ten"));
+    let told = world.turn().1;
+    assert!(told[0].starts_with("LoadBalancerFailed"), "{told:?}");
+    let said = world.says("a");
+    assert!(said.starts_with("True InvalidRequest: 10.0.0.1 from pool gold; invalid"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_clients_wait_for_is_written_first_and_configuration_last() {
+    let mut world = World::new(&[("gold", &["10.0.0.1-10.0.0.2"])]);
+    world.pool("iron", &["10.0.1.0/24"], false);
+    let (mut former, asks) = (status(&[], "gold"), json!({"spec": {"loadBalancerIP": "10.9.9.9"}}));
+    former["spec"] = json!({ "type": "ClusterIP" });
+    world.service("a", &former);
+    world.service("b", &asks);
+    world.service("c", &status(&["10.0.0.1"], "gold"));
+    world.service("d", &json!({}));
+    let expected = [
+        "d 10.0.0.2 gold",
+        "b - AddressNotInPools",
+        "c 10.0.0.1 gold",
+        "a unmark",
+        "IPAddressPool iron True",
+    ];
+    assert_eq!(world.turn().0, expected);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_pool_that_goes_takes_its_addresses_and_another_gives_new_ones() {
     let mut world = World::new(&[("gold", &["10.0.0.0/24"]), ("iron", &["10.0.1.0/24"])]);
     world.service("a", &status(&["10.0.0.5"], "gold"));
-    assert_eq!(letters(&world.plan()), Vec::<String>::new());
+    world.turn();
     world.no_pool("gold");
-    let decision = world.plan();
-    assert_eq!(letters(&decision), ["a 10.0.1.0 iron"]);
-    let notes = texts(&decision.letters[0].notes);
     let cleared = "ClearAssignment: current IP for \"shop/a\" not allowed by config, will attempt \
                    for new IP assignment: [\"10.0.0.5\"] is not allowed in config: no pool holds it";
-    assert_eq!(notes, [cleared, "IPAllocated: Assigned IP [\"10.0.1.0\"]"]);
+    let told = vec![cleared.to_owned(), "IPAllocated: Assigned IP [\"10.0.1.0\"]".to_owned()];
+    assert_eq!(world.turn(), (vec!["a 10.0.1.0 iron".to_owned()], told));
     world.no_pool("iron");
-    assert_eq!(letters(&world.plan()), ["a  -"]);
+    assert_eq!(world.turn().0, ["a - NoPools"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -208,8 +341,6 @@ async fn who_has_never_seen_a_pool_clears_nothing_and_says_so_once() {
         (Some("Lease"), Some("system"))
     );
     assert!(world.plan().notes.is_empty());
-    world.planner.forget();
-    assert_eq!(texts(&world.plan().notes), [text]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -218,10 +349,15 @@ async fn who_is_no_load_balancer_any_more_loses_its_mark_once() {
     let mut former = status(&[], "gold");
     former["spec"] = json!({ "type": "ClusterIP" });
     world.service("a", &former);
-    let decision = world.plan();
-    assert_eq!(letters(&decision), ["a unmark"]);
-    world.deliver(&decision, Ended::Landed);
-    assert_eq!(letters(&world.plan()), Vec::<String>::new());
+    assert_eq!(world.turn().0, ["a unmark"]);
+    assert_eq!(world.turn().0, Vec::<String>::new());
+    // What never had an address has a condition all the same.
+    world.no_pool("gold");
+    world.service("b", &json!({}));
+    assert_eq!(world.turn().0, ["b - NoPools"]);
+    world.change("b", "spec", "type", json!("ClusterIP"));
+    assert_eq!(world.turn().0, ["b unmark"]);
+    assert_eq!(world.turn().0, Vec::<String>::new());
 }
 
 #[tokio::test(start_paused = true)]

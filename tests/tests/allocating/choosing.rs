@@ -4,7 +4,7 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 
 use crate::history::times;
-use crate::stage::{FROM_POOL, SETTLE, Stage, addresses, annotated, of, pool};
+use crate::stage::{FROM_POOL, SETTLE, Stage, addresses, annotated, of, pool, said};
 
 fn stack(policy: &str, families: &[&str]) -> Value {
     json!({ "spec": { "ipFamilyPolicy": policy, "ipFamilies": families } })
@@ -91,6 +91,10 @@ pub(crate) async fn what_is_asked_for(stage: &Stage<'_>) -> anyhow::Result<()> {
     stage.is_told("default", "too-late", &[("Warning", "AllocationFailed", why)]).await?;
     let late = stage.services.get("too-late").await?;
     ensure!(addresses(&late).is_empty() && pool(&late).is_none(), "{late:?}");
+    let why = why.trim_start_matches("Failed to allocate IP for \"default/too-late\": ");
+    ensure!(said(&late) == Some(format!("False NoneAvailable: {why}")), "{late:?}");
+    let first = said(&stage.services.get("careful").await?);
+    ensure!(first.as_deref() == Some("True Allocated: 192.168.113.254 from pool c-careful"));
     stage.stays(&late).await
 }
 
@@ -143,7 +147,8 @@ pub(crate) async fn half_of_a_dual_stack(stage: &Stage<'_>) -> anyhow::Result<()
     stage.is_told("default", "prefers", &[given, lacking, added]).await?;
     let versions = history.since(0).await?;
     ensure!(times(&versions, "prefers") == 3, "{versions:#?}");
-    ensure!(times(&versions, "requires") == 1, "{versions:#?}");
+    // As it was asked for, and with what it lacks.
+    ensure!(times(&versions, "requires") == 2, "{versions:#?}");
     Ok(())
 }
 

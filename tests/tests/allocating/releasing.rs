@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use crate::history::{doubled, times};
-use crate::stage::{FROM_POOL, SETTLE, Stage, addresses, annotated, of, pool};
+use crate::stage::{FROM_POOL, SETTLE, Stage, addresses, annotated, of, pool, said};
 
 fn no_balancer() -> Value {
     json!({ "spec": { "type": "ClusterIP", "loadBalancerClass": null } })
@@ -14,7 +14,9 @@ fn no_balancer() -> Value {
 
 /// Waits until nothing at the Service says that it was ours.
 async fn is_let_go(stage: &Stage<'_>, name: &str) -> anyhow::Result<Service> {
-    let gone = |service: &Service| addresses(service).is_empty() && pool(service).is_none();
+    let gone = |service: &Service| {
+        addresses(service).is_empty() && pool(service).is_none() && said(service).is_none()
+    };
     stage.sees(&format!("{name} is let go"), SETTLE, name, gone).await
 }
 
@@ -104,7 +106,8 @@ pub(crate) async fn what_is_in_status_comes_first(stage: &Stage<'_>) -> anyhow::
     let expected = ["192.168.112.1", "192.168.112.2"];
     ensure!(given.iter().map(ToString::to_string).eq(expected), "{given:?}");
     stage.stays(&kept).await?;
-    stage.stays(first).await?;
+    let keeps = stage.services.get(&first.name_any()).await?;
+    ensure!(addresses(&keeps) == addresses(first), "{keeps:?}");
     let versions = history.since(mark).await?;
     ensure!(times(&versions, &name) == 1, "{versions:#?}");
     ensure!(doubled(&versions).is_empty(), "{versions:#?}");

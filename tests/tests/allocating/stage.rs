@@ -397,6 +397,13 @@ pub(crate) fn pool(service: &Service) -> Option<String> {
     service.annotations().get(FROM_POOL).cloned()
 }
 
+/// What its condition says: status, reason and message.
+pub(crate) fn said(service: &Service) -> Option<String> {
+    let conditions = service.status.as_ref()?.conditions.as_ref()?;
+    let said = conditions.iter().find(|one| one.type_ == "heraldlb.io/AddressAllocated")?;
+    Some(format!("{} {}: {}", said.status, said.reason, said.message))
+}
+
 /// A Service's metadata with one annotation.
 pub(crate) fn annotated(key: &str, value: &str) -> Value {
     json!({ "metadata": { "annotations": { key: value } } })

@@ -7,7 +7,7 @@ use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use crate::history::{History, doubled, times};
-use crate::stage::{FROM_POOL, SETTLE, Stage, annotated, of, pool};
+use crate::stage::{FROM_POOL, SETTLE, Stage, annotated, of, pool, said};
 
 /// As many as there are letters under way at a time, several times over.
 const SERVICES: usize = 100;
@@ -58,7 +58,8 @@ pub(crate) async fn conditions_of_others_stay(stage: &Stage<'_>) -> anyhow::Resu
     let pools = [("here", of(&["192.168.112.0/28"])), ("there", of(&["192.168.113.0/28"]))];
     stage.configure(&pools).await?;
     stage.ask("audited", json!({})).await?;
-    stage.has("audited", &["192.168.112.0"]).await?;
+    let given = stage.has("audited", &["192.168.112.0"]).await?;
+    let ours = given.status.and_then(|status| status.conditions).unwrap_or_default();
     let condition = json!({
         "type": "example.com/Audited",
         "status": "True",
@@ -66,7 +67,8 @@ pub(crate) async fn conditions_of_others_stay(stage: &Stage<'_>) -> anyhow::Resu
         "message": "by somebody else",
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     });
-    let theirs = stage.change_status("audited", json!({ "conditions": [condition] })).await?;
+    let conditions = json!({ "conditions": [ours.first(), condition] });
+    let theirs = stage.change_status("audited", conditions).await?;
     stage.stays(&theirs).await?;
     let history = stage.history().await?;
     stage.change("audited", annotated("metallb.io/address-pool", "there")).await?;
@@ -77,7 +79,8 @@ pub(crate) async fn conditions_of_others_stay(stage: &Stage<'_>) -> anyhow::Resu
     ensure!(pool(&cleared).is_none(), "{cleared:?}");
     for service in [theirs, moved, cleared] {
         let conditions = service.status.as_ref().and_then(|status| status.conditions.as_deref());
-        let theirs = conditions.is_some_and(|all| all.len() == 1 && all[0].reason == "Seen");
+        let theirs = conditions
+            .is_some_and(|all| all.len() == 2 && all.iter().any(|one| one.reason == "Seen"));
         ensure!(theirs, "their condition is gone from {service:#?}");
     }
     // The user's, the move, and the end.
@@ -102,7 +105,9 @@ pub(crate) async fn what_others_spoil_is_mended(stage: &Stage<'_>) -> anyhow::Re
         stage.change_status("spoiled", ingress(entry)).await?;
         mended(stage, number, &history).await?;
     }
-    for (number, annotation) in [(4, json!(null)), (5, json!("elsewhere"))] {
+    stage.change_status("spoiled", json!({ "conditions": null })).await?;
+    mended(stage, 4, &history).await?;
+    for (number, annotation) in [(5, json!(null)), (6, json!("elsewhere"))] {
         let annotations = json!({ "metadata": { "annotations": { FROM_POOL: annotation } } });
         stage.change("spoiled", annotations).await?;
         mended(stage, number, &history).await?;
@@ -122,6 +127,7 @@ async fn mended(stage: &Stage<'_>, number: usize, history: &History) -> anyhow::
         let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
         status.and_then(|status| status.ingress.as_deref()) == Some(std::slice::from_ref(&entry))
             && pool(service).as_deref() == Some("lan")
+            && said(service).is_some()
     };
     let what = format!("spoiling {number} is mended");
     let service = stage.sees(&what, SETTLE, "spoiled", plain).await?;

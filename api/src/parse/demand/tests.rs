@@ -87,6 +87,17 @@ fn what_leaves_the_type_is_known_by_its_mark_whatever_our_class() {
         let expected = Asked::NotOurs(NotOurs::Former(former));
         assert_eq!(asked(&service(&patch), Some("a/b")), expected);
     }
+    let condition = |type_: &str| {
+        json!({"type": type_, "status": "True", "reason": "R", "message": "m",
+            "lastTransitionTime": "2026-01-02T03:04:05Z"})
+    };
+    let said = json!([condition("heraldlb.io/AddressAllocated")]);
+    let bears = |said: &Value| {
+        let patch = json!({"spec": {"type": "ClusterIP"}, "status": {"conditions": said}});
+        matches!(asked(&service(&patch), None), Asked::NotOurs(NotOurs::Former(_)))
+    };
+    assert!(bears(&said));
+    assert!(!bears(&json!([condition("Ready")])));
 }
 
 #[test]

@@ -1,0 +1,108 @@
+//! Verdicts → letters to Services, each with what is told once it has landed.
+//!
+//! What a Service was told stands in its condition, so nothing is remembered here: what it says already is neither written
+//! nor told again, whoever leads.
+
+use herald_api::condition::AddressAllocated;
+use herald_api::parse::demand::{Asked, NotOurs, Ours};
+use herald_cluster::events::Note;
+use herald_core::allocation::{Outcome, Verdict};
+use herald_core::why::address::Why;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::outbox::{Content, Letter, Outbox, Subject};
+use crate::tell;
+use crate::watch::Snapshot;
+
+/// The letters that may go now: first those that change addresses, which clients wait for, then those that only change
+/// words.
+pub(super) fn letters<'a>(
+    snapshot: &Snapshot,
+    judged: impl Iterator<Item = (&'a Ours, &'a Verdict)>,
+    outbox: &Outbox,
+    now: Instant,
+) -> Vec<Letter> {
+    let (mut letters, mut words) = (Vec::new(), Vec::new());
+    let time = Timestamp::now();
+    for (ours, verdict) in judged {
+        let subject = Subject::Service(ours.demand.id.clone());
+        if outbox.is_open(&subject, now)
+            && let Some((changes, letter)) = letter(subject, ours, verdict, time)
+        {
+            match changes {
+                Changes::Addresses => letters.push(letter),
+                Changes::Words => words.push(letter),
+            }
+        }
+    }
+    letters.append(&mut words);
+    letters.extend(unmark(snapshot, outbox, now));
+    letters
+}
+
+/// What a letter changes, at the most.
+enum Changes {
+    /// The ingress list.
+    Addresses,
+    /// Annotation and condition.
+    Words,
+}
+
+/// What has to be written to a Service, if anything.
+fn letter(
+    subject: Subject,
+    ours: &Ours,
+    verdict: &Verdict,
+    time: Timestamp,
+) -> Option<(Changes, Letter)> {
+    let (demand, before) = (&ours.demand, ours.allocated.as_ref());
+    let allocated = AddressAllocated::of(verdict, before, time)?;
+    let (addresses, pool) = match &verdict.outcome {
+        Outcome::Untouched => return None,
+        Outcome::Granted(grant) => (grant.addresses.clone(), Some(grant.pool.clone())),
+        Outcome::Nothing => (Vec::new(), None),
+    };
+    let stays = ours.plain && demand.held == addresses;
+    let said = before.is_some_and(|before| before.says_as(&allocated));
+    if stays && said && demand.recorded_pool == pool {
+        return None;
+    }
+    let about = tell::about_service(&demand.id, &ours.version);
+    let mut notes: Vec<Note> = Vec::new();
+    notes.extend(verdict.lost.as_ref().map(|why| tell::cleared(&about, &demand.id, why)));
+    notes.extend(tell::allocated(&about, &demand.held, &addresses));
+    if let Some(why) = verdict.lacks.as_ref().filter(|why| is_news(before, &allocated, why)) {
+        notes.extend(tell::lacking(&about, &demand.id, why, verdict.grant().is_some()));
+    }
+    if !stays || before.is_none() {
+        notes.extend(ours.deprecated.iter().map(|key| tell::deprecated(&about, key)));
+    }
+    let content = Content::Addresses { addresses, pool, allocated };
+    let letter = Letter { subject, version: ours.version.clone(), content, notes };
+    Some((if stays { Changes::Words } else { Changes::Addresses }, letter))
+}
+
+/// Whether what a Service lacks is worth an Event, after what its condition said before.
+fn is_news(before: Option<&AddressAllocated>, now: &AddressAllocated, why: &Why) -> bool {
+    before.is_none_or(|before| match why {
+        // What each of many pools said changes with every other Service's fortune.
+        Why::NoneAvailable { .. } => (before.status, &before.reason) != (now.status, &now.reason),
+        _ => !before.says_as(now),
+    })
+}
+
+/// Services that were LoadBalancers of ours, or of a controller before us, and still say so.
+fn unmark(snapshot: &Snapshot, outbox: &Outbox, now: Instant) -> Vec<Letter> {
+    let former = snapshot.services.iter().filter_map(|(id, asked)| match asked.as_ref() {
+        Asked::NotOurs(NotOurs::Former(version)) => Some((id, version)),
+        _ => None,
+    });
+    let letters = former.map(|(id, version)| Letter {
+        subject: Subject::Service(id.clone()),
+        version: version.clone(),
+        content: Content::Unmark,
+        notes: Vec::new(),
+    });
+    letters.filter(|letter| outbox.is_open(&letter.subject, now)).collect()
+}
