@@ -11,6 +11,7 @@ mod bgp_advertisement;
 mod bgp_peer;
 mod community;
 mod condition;
+pub mod configuration_state;
 mod l2_advertisement;
 mod pool;
 mod service_bgp_status;
@@ -22,6 +23,9 @@ pub use bgp_advertisement::{BGPAdvertisement, BGPAdvertisementBody, BGPAdvertise
 pub use bgp_peer::{BGPPeer, BGPPeerSpec, DynamicAsn};
 pub use community::{Community, CommunityAlias, CommunityBody, CommunitySpec};
 pub use condition::{ACCEPTED, accepted};
+pub use configuration_state::{
+    ConfigurationState, ConfigurationStateBody, ConfigurationStateStatus,
+};
 pub use l2_advertisement::{
     L2Advertisement, L2AdvertisementBody, L2AdvertisementSpec, L2AdvertisementStatus,
     PreferredNodeSelector,
@@ -59,6 +63,7 @@ fn definitions() -> Vec<CustomResourceDefinition> {
         BGPAdvertisement::crd(),
         bgp_peer::definition(),
         Community::crd(),
+        ConfigurationState::crd(),
         IPAddressPool::crd(),
         L2Advertisement::crd(),
         ServiceBGPStatus::crd(),

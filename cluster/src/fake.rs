@@ -77,6 +77,8 @@ struct State {
     faults: VecDeque<Fault>,
     /// What every list and watch is answered with instead.
     reads_answer: Option<u16>,
+    /// A field of statuses that the server's schema lacks.
+    pruned: Option<&'static str>,
     /// Watches open and bring nothing.
     watches_hang: bool,
     asked: Vec<Asked>,
@@ -137,6 +139,11 @@ impl Fake {
     pub(crate) fn hang_watches(&self) {
         self.state().watches_hang = true;
         self.moved.send_replace(());
+    }
+
+    /// From now on drops that field of each status that is applied, as a server does whose CRD is an older one.
+    pub(crate) fn prune(&self, field: &'static str) {
+        self.state().pruned = Some(field);
     }
 
     /// Forgets history: watches that begin before now are answered 410, and those that run end so.
@@ -329,6 +336,9 @@ impl State {
             object["metadata"]["uid"] = json!(format!("uid-{}", self.version));
             return answer(201, &self.store(&path, object));
         }
+        if asked.query.contains_key("force") {
+            return self.apply(path, &body);
+        }
         let Some(current) = self.objects.get(path).cloned() else { return status(404, "NotFound") };
         let wanted =
             if *method == Method::DELETE { &body["preconditions"] } else { &body["metadata"] };
@@ -351,6 +361,31 @@ impl State {
             }
             _ => answer(200, &self.store(path, body)),
         }
+    }
+
+    /// Server-side apply by somebody who takes over each field that it names: of the status or of all the rest. It
+    /// creates what is not there, and what changes nothing is no new version.
+    fn apply(&mut self, path: &str, body: &Value) -> Answer {
+        let (path, of_status) = match path.strip_suffix("/status") {
+            Some(path) => (path, true),
+            None => (path, false),
+        };
+        let current = self.objects.get(path).cloned();
+        let mut object = match &current {
+            Some(current) => current.clone(),
+            None if of_status => return status(404, "NotFound"),
+            None => json!({ "metadata": { "uid": format!("uid-{}", self.version) } }),
+        };
+        let part = if of_status { "status" } else { "metadata" };
+        for (field, value) in body[part].as_object().into_iter().flatten() {
+            if !of_status || self.pruned != Some(field) {
+                object[part][field] = value.clone();
+            }
+        }
+        if current.as_ref() == Some(&object) {
+            return answer(200, &object);
+        }
+        answer(200, &self.store(path, object))
     }
 }
 

@@ -4,7 +4,8 @@
 //! ```text
 //! client ─▶ Door ─┬─▶ feed (list, then watch) ─┬─▶ cache   (parsed objects, one Dirty mark for all)
 //!                 │                            ├─▶ leases  (LeaseEvents in their order)
-//!                 │                            └─▶ leader  (who leads)
+//!                 │                            ├─▶ leader  (who leads)
+//!                 │                            └─▶ configuration_state (one object, kept as it should be)
 //!                 └─▶ one compare-and-swap ◀──── leases::LeaseWriter, leader
 //! Client ─▶ events (core/v1 Events, never waiting)
 //! ```
@@ -12,6 +13,7 @@
 
 pub mod cache;
 pub mod client;
+pub mod configuration_state;
 pub mod events;
 pub mod feed;
 pub mod leader;
