@@ -107,9 +107,9 @@ where
     api.patch_status(name, &params, &Patch::Apply(patch)).await.map(drop)
 }
 
-/// One write carries the addresses, the annotation and the condition. The version makes the API server refuse it when the Service has
-/// changed since it was planned.
-pub(crate) fn service_patch(letter: &Letter) -> Value {
+/// The strategic merge patch of a Service's letter, for its `status` subresource: one write carries the addresses, the
+/// annotation and the condition. The version makes the API server refuse it when the Service has changed since it was planned.
+pub fn service_patch(letter: &Letter) -> Value {
     let (pool, status) = match &letter.content {
         Content::Addresses { addresses, pool, allocated } => {
             let ingress: Vec<Value> = addresses.iter().map(|ip| json!({ "ip": ip })).collect();
