@@ -1,0 +1,231 @@
+//! The controller's own path from objects to patches, without its clients: parse, snapshot, planner, outbox, letters.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use herald_api::crd::{IPAddressPool, L2Advertisement};
+use herald_api::parse::demand::{Asked, Ours, asked};
+use herald_api::parse::{advertisement, pool};
+use herald_cluster::events::Note;
+use herald_controller::apply::service_patch;
+use herald_controller::outbox::{Content, Letter, Outbox, Outcome, Subject};
+use herald_controller::plan::Planner;
+use herald_controller::watch::{Snapshot, configured};
+use herald_core::allocation::check::check;
+use herald_core::allocation::{self, Demand, Pools, Stray, World};
+use herald_core::config::{Configuration, Object, Offers, settle};
+use herald_core::name::ServiceId;
+use k8s_openapi::api::core::v1::{Namespace, Service};
+use kube::ResourceExt as _;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::server::{Event, Key, Refusal, Server};
+
+/// Where the objects of configuration are.
+pub(crate) const NAMESPACE: &str = "metallb-system";
+/// Longer than the controller holds anything back.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A controller, and what its watches have shown it.
+pub(crate) struct Controller {
+    class: Option<String>,
+    planner: Planner,
+    outbox: Outbox,
+    shown: BTreeMap<Key, Value>,
+    now: Instant,
+}
+
+impl Controller {
+    /// One that has just listed everything, and knows nothing else.
+    pub(crate) fn new(class: Option<&str>, server: &Server) -> Self {
+        Self {
+            class: class.map(str::to_owned),
+            planner: Planner::new(NAMESPACE),
+            outbox: Outbox::default(),
+            shown: server.list(),
+            now: Instant::now(),
+        }
+    }
+
+    /// The watches show what has happened.
+    pub(crate) fn hear(&mut self, events: impl IntoIterator<Item = Event>) {
+        for (key, object) in events {
+            match object {
+                Some(object) => drop(self.shown.insert(key, object)),
+                None => drop(self.shown.remove(&key)),
+            }
+        }
+    }
+
+    /// Looks at what is shown: the letters that are to go, and what is to be told at once.
+    pub(crate) fn plan(&mut self) -> (Vec<Letter>, Vec<Note>) {
+        let snapshot = self.snapshot();
+        self.planner.observe(&snapshot);
+        let decision = self.planner.plan(&snapshot, &mut self.outbox, self.now);
+        let mut letters = self.outbox.due(self.now);
+        letters.extend(decision.letters);
+        (letters, decision.notes)
+    }
+
+    /// The letter leaves; its answer is still to come.
+    pub(crate) fn send(&mut self, letter: &Letter) {
+        self.outbox.send(letter);
+    }
+
+    /// The answer; returns what is told with it.
+    pub(crate) fn answered(&mut self, letter: &Letter, outcome: Outcome) -> Vec<Note> {
+        self.outbox.ended(letter, outcome, self.now)
+    }
+
+    /// Time passes, more than the controller ever waits for.
+    pub(crate) fn wait(&mut self) {
+        self.now += LONG;
+    }
+
+    /// Whether an object's present version is not in force.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.planner.is_stale()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        for (key, object) in &self.shown {
+            match key.kind.as_str() {
+                "Service" => {
+                    let service: Service = read(object);
+                    let asked = Arc::new(asked(&service, self.class.as_deref()));
+                    let id = ServiceId::new(key.namespace.as_str(), key.name.as_str());
+                    Arc::make_mut(&mut snapshot.services).insert(id, asked);
+                }
+                "Namespace" => {
+                    let namespace: Namespace = read(object);
+                    let labels = Arc::new(namespace.labels().clone());
+                    Arc::make_mut(&mut snapshot.namespaces)
+                        .insert(key.name.as_str().into(), labels);
+                }
+                "IPAddressPool" if key.namespace == NAMESPACE => {
+                    let object: IPAddressPool = read(object);
+                    let status = object.status.as_ref();
+                    let conditions = status.map_or(&[][..], |status| &status.conditions);
+                    let (name, offer) = pool::offer(&object);
+                    let configured = Arc::new(configured(&object, offer, conditions));
+                    Arc::make_mut(&mut snapshot.pools).insert(name, configured);
+                }
+                "L2Advertisement" if key.namespace == NAMESPACE => {
+                    let object: L2Advertisement = read(object);
+                    let status = object.status.as_ref();
+                    let conditions = status.map_or(&[][..], |status| &status.conditions);
+                    let (name, offer) = advertisement::offer(&object);
+                    let configured = Arc::new(configured(&object, offer, conditions));
+                    Arc::make_mut(&mut snapshot.advertisements).insert(name, configured);
+                }
+                _ => {}
+            }
+        }
+        snapshot
+    }
+}
+
+fn read<T: DeserializeOwned>(object: &Value) -> T {
+    serde_json::from_value(object.clone()).unwrap_or_else(|error| panic!("{error}: {object}"))
+}
+
+/// Carries a letter to the server.
+pub(crate) fn deliver(server: &mut Server, letter: &Letter) -> Outcome {
+    let (key, patch) = match (&letter.subject, &letter.content) {
+        (Subject::Service(id), _) => {
+            (Key::of("Service", Some(&id.namespace), &id.name), service_patch(letter))
+        }
+        (Subject::Configuration(object), Content::Accepted(condition)) => {
+            let metadata = json!({
+                "uid": letter.version.uid.as_ref(),
+                "resourceVersion": letter.version.resource_version,
+            });
+            let status = json!({ "conditions": [condition] });
+            (key_of(object), json!({ "metadata": metadata, "status": status }))
+        }
+        (Subject::Configuration(object), other) => panic!("{object}: {other:?}"),
+    };
+    match server.patch_status(&key, &patch) {
+        Ok(()) => Outcome::Landed,
+        Err(Refusal::Overtaken) => Outcome::Overtaken,
+        Err(Refusal::Invalid) => Outcome::Refused,
+    }
+}
+
+/// The object that a letter is for.
+pub(crate) fn subject(letter: &Letter) -> Key {
+    match &letter.subject {
+        Subject::Service(id) => Key::of("Service", Some(&id.namespace), &id.name),
+        Subject::Configuration(object) => key_of(object),
+    }
+}
+
+fn key_of(object: &Object) -> Key {
+    match object {
+        Object::Pool(name) => Key::of("IPAddressPool", None, name.as_str()),
+        Object::Advertisement(name) => Key::of("L2Advertisement", None, name.as_str()),
+    }
+}
+
+/// What is in force and how the statuses look, judged without the planner that made them so.
+#[derive(Default)]
+pub(crate) struct Auditor {
+    configuration: Configuration,
+}
+
+impl Auditor {
+    /// Everything that is wrong with the statuses of a cluster that has come to rest: a plan that the checker of
+    /// `allocation` finds right would show other addresses.
+    pub(crate) fn audit(&mut self, controller: &Controller) -> Result<(), String> {
+        let snapshot = controller.snapshot();
+        let offers = Offers {
+            pools: snapshot.pools.iter().map(|(k, v)| (k.clone(), v.offer.clone())).collect(),
+            advertisements: BTreeMap::new(),
+        };
+        self.configuration = settle(&self.configuration, &offers).0;
+        let ours: Vec<&Ours> = snapshot
+            .services
+            .values()
+            .filter_map(|asked| match asked.as_ref() {
+                Asked::Ours(ours) => Some(ours.as_ref()),
+                Asked::NotOurs(_) => None,
+            })
+            .collect();
+        let demands: Vec<&Demand> = ours.iter().map(|ours| &ours.demand).collect();
+        let known = self.configuration.knows_every_pool();
+        let world = World {
+            pools: &Pools::new(self.configuration.pools().values().cloned()),
+            stray: if known { Stray::Clear } else { Stray::Keep },
+            namespaces: &snapshot
+                .namespaces
+                .iter()
+                .map(|(k, v)| (k.clone(), (**v).clone()))
+                .collect(),
+            demands: &demands,
+            unechoed: &BTreeMap::new(),
+        };
+        let plan = allocation::plan(&world);
+        let violations = check(&world, &plan);
+        if !violations.is_empty() {
+            return Err(format!("{violations:?}"));
+        }
+        for (ours, verdict) in ours.iter().zip(&plan.verdicts) {
+            let shown: &[IpAddr] = &ours.demand.held;
+            let planned = match &verdict.outcome {
+                allocation::Outcome::Granted(grant) => grant.addresses.as_slice(),
+                allocation::Outcome::Nothing => &[],
+                allocation::Outcome::Untouched => shown,
+            };
+            if planned != shown {
+                let id = &ours.demand.id;
+                return Err(format!("{id} shows {shown:?}, and should show {planned:?}"));
+            }
+        }
+        Ok(())
+    }
+}
