@@ -93,8 +93,8 @@ impl Cluster {
         many.map_or(Ok(()), |(key, writes)| Err(format!("{writes} writes to {key:?}")))
     }
 
-    /// Whether another controller that takes over now finds nothing to write. Not so while an object is broken: what was
-    /// in force before it broke is known to nobody but who saw it.
+    /// Whether another controller that takes over now finds nothing to write, and nothing to tell of any Service. Not so
+    /// while an object is broken: what was in force before it broke is known to nobody but who saw it.
     ///
     /// # Errors
     ///
@@ -105,9 +105,11 @@ impl Cluster {
         }
         let mut successor = Controller::new(self.class.as_deref(), &self.server);
         for _ in 0..2 {
-            let (letters, _) = successor.plan();
-            if !letters.is_empty() {
-                return Err(format!("a successor writes {letters:#?}"));
+            let (letters, notes) = successor.plan();
+            let notes = notes.iter().filter(|note| note.about.kind.as_deref() == Some("Service"));
+            let notes: Vec<String> = notes.map(text).collect();
+            if !letters.is_empty() || !notes.is_empty() {
+                return Err(format!("a successor writes {letters:#?} and tells {notes:?}"));
             }
             successor.wait();
         }
