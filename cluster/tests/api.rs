@@ -9,16 +9,18 @@ use herald_cluster::cache::{Dirty, follow};
 use herald_cluster::client::Clients;
 use herald_cluster::events::{Note, Severity, recorder};
 use herald_cluster::feed::{Feed, Settings};
+use herald_cluster::leader::bound::{LOST_AFTER, SERVED_WITHIN};
 use herald_cluster::leader::{Candidacy, Leadership, Timing, elect};
 use herald_cluster::leases::{LeaseWatch, LeaseWriter, watch_leases};
 use herald_core::ownership::record::{
     Claim, Holder, Incarnation, LeaseEvent, LeaseWrite, PROTOCOL, Session, Version, WriteOutcome,
 };
 use herald_core::time::Span;
-use k8s_openapi::api::core::v1::{Event, ObjectReference};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, ObjectReference};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{ListParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, CustomResourceExt as _, ResourceExt as _};
+use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
@@ -42,6 +44,9 @@ async fn a_real_api_server_keeps_the_promises_that_this_crate_builds_on() -> Res
     one_of_eight_leads(&clients).await.context("one of eight leads")?;
     events_are_counted(&clients).await.context("Events are counted")?;
     a_missing_kind_is_waited_for(&clients).await.context("a missing kind is waited for")?;
+    a_bound_write_is_given_up_by_the_server(&server, &clients)
+        .await
+        .context("a bound write is given up by the server")?;
     a_silent_server_costs_no_more_than_the_deadline(&server, &clients)
         .await
         .context("a silent server costs no more than the deadline")
@@ -307,6 +312,34 @@ async fn a_silent_server_costs_no_more_than_the_deadline(
         bail!("a list was asked for")
     };
     ensure!(sessions.iter().any(|(_, session)| session.node.as_str() == "n3"), "{sessions:?}");
+    task.abort();
+    Ok(())
+}
+
+/// A request may wait for the store for half a minute otherwise, and be stored then.
+async fn a_bound_write_is_given_up_by_the_server(server: &Server, clients: &Clients) -> Result<()> {
+    let candidacy = Candidacy {
+        namespace: "herald".to_owned(),
+        name: "bound".to_owned(),
+        identity: "me".to_owned(),
+        timing: Timing::default(),
+    };
+    let (leadership, task) = elect(clients.leases.clone(), candidacy, std::future::pending());
+    let task = tokio::spawn(task);
+    timeout(DEADLINE, leadership.gained()).await.context("it leads")?;
+    let maps: Api<ConfigMap> = Api::namespaced(clients.writes_bound_to(&leadership)?, "herald");
+    let map = serde_json::from_value(json!({ "metadata": { "name": "bound" } }))?;
+    maps.create(&PostParams::default(), &map).await.context("a term's write is stored")?;
+    let suspended = server.suspend_store()?;
+    let began = Instant::now();
+    let patch = Patch::Merge(json!({ "data": { "written": "late" } }));
+    let params = PatchParams::default();
+    let answer = timeout(DEADLINE, maps.patch("bound", &params, &patch)).await;
+    drop(suspended);
+    let Ok(Err(kube::Error::Api(status))) = answer else { bail!("{answer:?}") };
+    ensure!(status.code == 504, "{status:?}");
+    let took = began.elapsed();
+    ensure!((SERVED_WITHIN..SERVED_WITHIN + LOST_AFTER).contains(&took), "{took:?}");
     task.abort();
     Ok(())
 }

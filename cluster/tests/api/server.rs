@@ -61,6 +61,12 @@ impl Server {
         Ok(Suspended(self.apiserver.id()))
     }
 
+    /// Has etcd stand still: the API server answers, but can neither read nor store.
+    pub(crate) fn suspend_store(&self) -> Result<Suspended> {
+        signal(&self.etcd, "STOP")?;
+        Ok(Suspended(self.etcd.id()))
+    }
+
     fn kubeconfig(&self) -> PathBuf {
         self.folder.join("kubeconfig")
     }
