@@ -34,6 +34,9 @@ pub use self::machine::Timing;
 /// How long one renewal may take: several fit before the renew deadline.
 const PATIENCE: Patience =
     Patience { resend: Duration::from_millis(300), deadline: Duration::from_millis(900) };
+/// The longest wait between two attempts to follow the Lease. A standby counts the Lease's duration from when it has seen
+/// the last renewal: what it sees late delays a takeover by as much.
+const LONGEST_WAIT: Duration = Duration::from_millis(250);
 /// How long a release may take when the process ends. Without it the standby waits for the Lease's duration.
 const RELEASE_TIME: Duration = Duration::from_secs(2);
 
@@ -152,7 +155,7 @@ fn feed(door: &Door, candidacy: &Candidacy) -> Feed<Lease> {
         resend: PATIENCE.resend,
         answer: Duration::from_secs(2),
         watch: Duration::from_secs(20),
-        longest_wait: Duration::from_secs(1),
+        longest_wait: LONGEST_WAIT,
         ..Settings::default()
     };
     let namespace = candidacy.namespace.clone();
@@ -192,6 +195,10 @@ impl Driver {
                 Action::Done => return,
                 Action::Wait(until) => wake = earlier(wake, until.map(|until| self.instant(until))),
                 Action::Write(write) => under_way = Some(self.store(write)),
+                Action::List => {
+                    self.feed.list_anew();
+                    continue;
+                }
             }
             wake = earlier(wake, give_up);
             let outcome = async {

@@ -6,6 +6,7 @@
 //! | that there is no Lease | | creates it |
 //! | a Lease that nobody holds | | takes it |
 //! | a Lease of another | it was seen to change less than its duration ago | waits |
+//! | the same | and should have been seen to change since | has it listed, once: the watch may be what is silent |
 //! | a Lease of another | it was not | takes it |
 //! | that it leads | its last renewal was sent less than `renew_every` ago | waits |
 //! | that it leads | it was sent longer ago | renews |
@@ -58,6 +59,8 @@ pub enum Action {
     Wait(Option<Moment>),
     /// This write.
     Write(Write),
+    /// Have the Lease listed, consistently.
+    List,
     /// Nothing any more: it was released.
     Done,
 }
@@ -82,7 +85,14 @@ enum Known {
     /// No list has come yet.
     Nothing,
     Absent,
-    Present(Seen, Moment),
+    /// Since when it is known unchanged, and whether it was listed again since.
+    Present(Seen, Moment, Listed),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listed {
+    No,
+    Again,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,7 +151,7 @@ impl Machine {
     /// Who held the Lease when it was last seen.
     pub fn leader(&self) -> Option<&str> {
         match &self.known {
-            Known::Present(seen, _) => seen.holder.as_deref(),
+            Known::Present(seen, ..) => seen.holder.as_deref(),
             Known::Nothing | Known::Absent => None,
         }
     }
@@ -197,16 +207,24 @@ impl Machine {
         Action::Done
     }
 
-    fn as_candidate(&self, now: Moment) -> Action {
-        let (over, transitions) = match &self.known {
+    fn as_candidate(&mut self, now: Moment) -> Action {
+        let (over, transitions) = match &mut self.known {
             Known::Nothing => return Action::Wait(None),
             Known::Absent => (None, 0),
-            Known::Present(seen, since) => {
+            Known::Present(seen, since, listed) => {
                 let expires = *since + seen.duration;
                 if seen.holder.as_ref().is_some_and(|holder| *holder != self.identity)
                     && now < expires
                 {
-                    return Action::Wait(Some(expires));
+                    let overdue = *since + Span(self.timing.renew_every.0 * 3 / 2);
+                    return match listed {
+                        Listed::Again => Action::Wait(Some(expires)),
+                        Listed::No if now < overdue => Action::Wait(Some(overdue.min(expires))),
+                        Listed::No => {
+                            *listed = Listed::Again;
+                            Action::List
+                        }
+                    };
                 }
                 (Some(seen.version.clone()), seen.transitions.saturating_add(1))
             }
@@ -241,10 +259,10 @@ impl Machine {
         self.known = match (seen, &self.known) {
             (None, _) => Known::Absent,
             // The same version again is no sign of life.
-            (Some(seen), Known::Present(known, since)) if known.version == seen.version => {
-                Known::Present(seen, *since)
+            (Some(seen), Known::Present(known, since, listed)) if known.version == seen.version => {
+                Known::Present(seen, *since, *listed)
             }
-            (Some(seen), _) => Known::Present(seen, now),
+            (Some(seen), _) => Known::Present(seen, now, Listed::No),
         };
     }
 
@@ -288,7 +306,7 @@ impl Machine {
             duration: write.duration,
             transitions: write.transitions,
         };
-        self.known = Known::Present(seen, now);
+        self.known = Known::Present(seen, now, Listed::No);
         self.held = write.holder.is_some().then_some(Held {
             version,
             replaced: write.over,

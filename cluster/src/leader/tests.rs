@@ -138,3 +138,48 @@ async fn a_lease_that_somebody_deletes_is_made_again() {
     assert_eq!(first.leadership.standing(), Standing::Leading(2));
     assert!(fake.object(LEASE).is_some());
 }
+
+/// Waits until the Lease is renewed.
+async fn renewed(fake: &Fake) {
+    let version = || fake.object(LEASE).expect("the Lease")["metadata"]["resourceVersion"].clone();
+    let before = version();
+    while version() == before {
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_whose_watch_is_dead_replaces_a_crashed_leader_hardly_later() {
+    let fake = Fake::new();
+    let first = replica(&fake, "a");
+    first.leads_within(Duration::from_secs(1)).await;
+    let second = replica(&fake, "b");
+    sleep(Duration::from_millis(4500)).await;
+    renewed(&fake).await;
+    sleep(Duration::from_millis(10)).await;
+    // The standby has seen this renewal; the next it does not see, and it is the last.
+    fake.hang_watches();
+    renewed(&fake).await;
+    first.task.abort();
+    let took = second.leads_within(Duration::from_secs(20)).await;
+    assert!(took < Duration::from_millis(4600), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_dies_as_an_outage_ends_is_replaced_as_at_any_other_time() {
+    // Some of them end just after an attempt of the standby.
+    for tenths in 10..30 {
+        let fake = Fake::new();
+        let first = replica(&fake, "a");
+        first.leads_within(Duration::from_secs(1)).await;
+        let second = replica(&fake, "b");
+        sleep(Duration::from_millis(4500)).await;
+        fake.answer_reads(Some(503));
+        fake.compact();
+        sleep(Duration::from_millis(100 * tenths)).await;
+        first.task.abort();
+        fake.answer_reads(None);
+        let took = second.leads_within(Duration::from_secs(20)).await;
+        assert!(took < Duration::from_millis(4300), "{took:?} after {tenths} tenths of a second");
+    }
+}

@@ -45,11 +45,12 @@ fn a_candidate_waits_or_takes_as_the_table_says() {
         let holder = Some("me".to_owned());
         Action::Write(Write { over, holder, duration: T.duration, transitions, takes: true })
     };
-    let table: [(&str, Option<Option<Seen>>, u64, Action); 6] = [
+    let table: [(&str, Option<Option<Seen>>, u64, Action); 7] = [
         ("nothing is known", None, 99_000, Action::Wait(None)),
         ("there is no Lease", Some(None), 1000, take(None, 0)),
         ("nobody holds it", Some(seen(10, None)), 1000, take(Some(version(10)), 8)),
-        ("another holds it", Some(seen(10, Some("x"))), 4999, Action::Wait(Some(at(5000)))),
+        ("another holds it", Some(seen(10, Some("x"))), 2499, Action::Wait(Some(at(2500)))),
+        ("it is not renewed", Some(seen(10, Some("x"))), 2500, Action::List),
         ("it is expired", Some(seen(10, Some("x"))), 5000, take(Some(version(10)), 8)),
         ("an earlier write of ours", Some(seen(10, Some("me"))), 1000, take(Some(version(10)), 8)),
     ];
@@ -66,10 +67,14 @@ fn a_candidate_waits_or_takes_as_the_table_says() {
 fn only_a_change_is_a_sign_of_life() {
     let mut machine = candidate();
     machine.observe(seen(10, Some("x")), at(0));
+    assert_eq!(machine.action(at(1500)), Action::List);
+    assert_eq!(machine.action(at(1501)), Action::Wait(Some(at(4000))), "once is enough");
     machine.observe(seen(10, Some("x")), at(3900));
     assert_eq!(machine.action(at(3950)), Action::Wait(Some(at(4000))), "listed, but not changed");
     machine.observe(seen(11, Some("x")), at(3960));
-    assert_eq!(machine.action(at(4000)), Action::Wait(Some(at(7960))));
+    assert_eq!(machine.action(at(4000)), Action::Wait(Some(at(5460))));
+    assert_eq!(machine.action(at(5460)), Action::List);
+    assert_eq!(machine.action(at(5461)), Action::Wait(Some(at(7960))));
 }
 
 #[test]
@@ -131,7 +136,7 @@ fn after_a_conflict_only_what_is_seen_decides() {
     machine.wrote(WriteOutcome::Conflict, at(1020));
     assert_eq!(machine.action(at(60_000)), Action::Wait(None));
     machine.observe(seen(11, Some("x")), at(60_000));
-    assert_eq!(machine.action(at(60_001)), Action::Wait(Some(at(64_000))));
+    assert_eq!(machine.action(at(60_001)), Action::Wait(Some(at(61_500))));
     assert_eq!(machine.leads_until(), None);
 }
 
