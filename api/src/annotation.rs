@@ -53,6 +53,10 @@ pub const ALLOW_SHARED_IP: TwoKeys = two_keys!("allow-shared-ip");
 /// Output: the pool that a Service's addresses are from.
 pub const IP_ALLOCATED_FROM_POOL: TwoKeys = two_keys!("ip-allocated-from-pool");
 
+/// Output, on a Service that shares: a digest of the key, backend and ports that it was given its addresses under. One that
+/// bears another than it asks for today has changed its terms since, and yields to its partners.
+pub const SHARED_AS: &str = "heraldlb.io/shared-as";
+
 /// On a session: the protocol that its speaker speaks.
 pub const PROTOCOL: &str = "heraldlb.io/protocol";
 /// On a session: its node's links, as JSON.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use herald_api::annotation::IP_ALLOCATED_FROM_POOL;
+use herald_api::annotation::{IP_ALLOCATED_FROM_POOL, SHARED_AS};
 use herald_api::condition::{ADDRESS_ALLOCATED, ALLOCATED, AddressAllocated};
 use herald_api::crd::{IPAddressPool, L2Advertisement};
 use herald_core::config::Object;
@@ -108,19 +108,23 @@ where
 }
 
 /// The strategic merge patch of a Service's letter, for its `status` subresource: one write carries the addresses, the
-/// annotation and the condition. The version makes the API server refuse it when the Service has changed since it was planned.
+/// annotations and the condition. The version makes the API server refuse it when the Service has changed since it was planned.
 pub fn service_patch(letter: &Letter) -> Value {
-    let (pool, status) = match &letter.content {
-        Content::Addresses { addresses, pool, allocated } => {
+    let (pool, terms, status) = match &letter.content {
+        Content::Addresses { addresses, pool, terms, allocated } => {
             let ingress: Vec<Value> = addresses.iter().map(|ip| json!({ "ip": ip })).collect();
             let ingress = if ingress.is_empty() { Value::Null } else { Value::Array(ingress) };
             let conditions = [condition(allocated)];
             let ingress = json!({ "ingress": ingress });
-            (pool.as_ref(), json!({ "loadBalancer": ingress, "conditions": conditions }))
+            (
+                pool.as_ref(),
+                terms.as_deref(),
+                json!({ "loadBalancer": ingress, "conditions": conditions }),
+            )
         }
         Content::Unmark | Content::Accepted(_) => {
             let gone = json!({ "$patch": "delete", "type": ADDRESS_ALLOCATED });
-            (None, json!({ "conditions": [gone] }))
+            (None, None, json!({ "conditions": [gone] }))
         }
     };
     json!({
@@ -130,6 +134,7 @@ pub fn service_patch(letter: &Letter) -> Value {
             "annotations": {
                 IP_ALLOCATED_FROM_POOL.current: pool.map(|pool| pool.as_str()),
                 IP_ALLOCATED_FROM_POOL.deprecated: Value::Null,
+                SHARED_AS: terms,
             },
         },
         "status": status,

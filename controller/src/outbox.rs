@@ -46,17 +46,19 @@ pub enum Subject {
 /// What a letter changes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
-    /// A Service's addresses, and the annotation that names their pool (no addresses, no annotation); and the condition
-    /// that says so in words.
+    /// A Service's addresses, and the annotations that name their pool and what they are shared under (no addresses, no
+    /// annotation); and the condition that says so in words.
     Addresses {
         /// The ingress list, in its order.
         addresses: Vec<IpAddr>,
         /// The pool.
         pool: Option<PoolName>,
+        /// The terms of sharing that they are given under; `None` without addresses, and for who shares with nobody.
+        terms: Option<Box<str>>,
         /// The condition.
         allocated: AddressAllocated,
     },
-    /// Annotation and condition go from a Service that is no LoadBalancer any more.
+    /// Annotations and condition go from a Service that is no LoadBalancer any more.
     Unmark,
     /// The condition of an object of configuration.
     Accepted(Condition),

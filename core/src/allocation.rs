@@ -109,7 +109,9 @@ impl Verdict {
 }
 
 /// Plans the whole world, in this order; within each step older Services come first (by [`Age`], then by name), so
-/// that the outcome depends neither on the order of `demands` nor on what a controller saw first.
+/// that the outcome depends neither on the order of `demands` nor on what a controller saw first. In steps 1 and 2 those
+/// whose terms of sharing are what they were given their addresses under come before all whose terms have changed since:
+/// so the one that no longer fits leaves, and never the other.
 ///
 /// 1. **Keep.** A Service whose held addresses all still fit keeps them, in their order. They fit when one pool holds
 ///    them all, gives them and serves the Service, they are of its families (`PreferDual` may hold one), they are what

@@ -11,6 +11,7 @@ use herald_core::port::{Port, Protocol};
 use herald_core::why::address::{RequestFault, Why};
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServiceSpec};
 use kube::ResourceExt;
+use sha2::{Digest as _, Sha256};
 
 use crate::annotation::{self, Prefix};
 use crate::condition::AddressAllocated;
@@ -33,6 +34,10 @@ pub struct Ours {
     pub version: Version,
     /// Whether its status' ingress is a list such as we write: addresses, each once, in VIP mode, and nothing else.
     pub plain: bool,
+    /// Its terms of sharing, in the form in which `heraldlb.io/shared-as` records them; `None` when it shares with nobody.
+    pub terms: Option<Box<str>>,
+    /// The terms that are recorded with the addresses that it holds.
+    pub recorded_terms: Option<Box<str>>,
     /// What it says of its own addresses.
     pub allocated: Option<AddressAllocated>,
     /// The deprecated annotation keys that it is read by, each once.
@@ -55,8 +60,8 @@ pub enum NotOurs {
     OtherClass,
     /// It is no LoadBalancer.
     OtherType,
-    /// It is no LoadBalancer any more: it still bears the annotation that says where its addresses came from, or the
-    /// condition that says whether it has any. The API server has taken the addresses in the write that changed its type.
+    /// It is no LoadBalancer any more: it still bears an annotation that says where its addresses came from or what they
+    /// were given under, or the condition that says whether it has any. The API server has taken the addresses in the write that changed its type.
     Former(Version),
 }
 
@@ -70,6 +75,7 @@ pub fn asked(service: &Service, class: Option<&str>) -> Asked {
     let spec = service.spec.as_ref().unwrap_or(&none);
     if spec.type_.as_deref() != Some("LoadBalancer") {
         let marked = annotation::IP_ALLOCATED_FROM_POOL.find(service.annotations()).is_some()
+            || service.annotations().contains_key(annotation::SHARED_AS)
             || allocated(service).is_some();
         let former = marked.then(|| NotOurs::Former(version(service)));
         return Asked::NotOurs(former.unwrap_or(NotOurs::OtherType));
@@ -86,19 +92,32 @@ pub fn asked(service: &Service, class: Option<&str>) -> Asked {
     let (held, plain) = held(ingress);
     let version = version(service);
     let recorded = annotation::IP_ALLOCATED_FROM_POOL.find(annotations);
+    let (sharing, ports) = (sharing(spec, annotations, &version.uid), ports(spec));
+    let terms = sharing.as_ref().map(|sharing| terms(sharing, &ports));
+    let recorded_terms = annotations.get(annotation::SHARED_AS).map(|text| text.as_str().into());
     let demand = Demand {
         id: ServiceId::new(service.namespace().unwrap_or_default(), service.name_any()),
         age: Age { created_s: super::created(&service.metadata), uid: version.uid.clone() },
         labels: service.labels().clone(),
         families: families(spec),
         wants: wants(spec, annotations),
-        sharing: sharing(spec, annotations, &version.uid),
-        ports: ports(spec),
+        sharing,
+        ports,
         held,
         recorded_pool: recorded.map(|found| found.value.into()),
+        // What another controller gave was given under whatever terms there are.
+        changed: recorded_terms.is_some() && recorded_terms != terms,
     };
     let (allocated, deprecated) = (allocated(service), deprecated(annotations));
-    Asked::Ours(Box::new(Ours { demand, version, plain, allocated, deprecated }))
+    Asked::Ours(Box::new(Ours {
+        demand,
+        version,
+        plain,
+        terms,
+        recorded_terms,
+        allocated,
+        deprecated,
+    }))
 }
 
 fn allocated(service: &Service) -> Option<AddressAllocated> {
@@ -216,6 +235,20 @@ fn sharing(
         }
     };
     (!found.value.is_empty()).then(|| Sharing { key: found.value.into(), backend })
+}
+
+/// Short, because nobody reads it: eight bytes of SHA-256 tell terms apart.
+fn terms(sharing: &Sharing, ports: &BTreeSet<Port>) -> Box<str> {
+    let mut hash = Sha256::new();
+    // Its length first, so that no key runs into a backend.
+    for text in [&sharing.key, &sharing.backend] {
+        hash.update(format!("{}:{text}", text.len()));
+    }
+    for port in ports {
+        hash.update(format!(" {port}"));
+    }
+    let digest = hash.finalize();
+    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
 }
 
 fn ports(spec: &ServiceSpec) -> BTreeSet<Port> {

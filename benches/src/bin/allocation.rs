@@ -67,6 +67,7 @@ fn demand(n: u32, services: u32, new: u32, key: Option<&str>) -> Demand {
         id: ServiceId::new(format!("namespace-{}", n % 100), format!("service-{n}")),
         age: Age { created_s: i64::from(n), uid: format!("uid-{n}").into() },
         labels: BTreeMap::from([("app".to_owned(), format!("service-{n}"))]),
+        changed: false,
         families: Ok(Families::Single(Family::V4)),
         wants: Ok(Wants::default()),
         sharing: key.map(sharing),

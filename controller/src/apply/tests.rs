@@ -27,14 +27,15 @@ fn allocated() -> AddressAllocated {
 #[test]
 fn one_patch_carries_the_addresses_the_words_and_the_version_it_was_planned_on() {
     let addresses = vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
-    let (pool, allocated) = (Some("gold".into()), allocated());
-    let granted = letter(Content::Addresses { addresses, pool, allocated });
+    let (pool, terms, allocated) = (Some("gold".into()), Some("0f".into()), allocated());
+    let granted = letter(Content::Addresses { addresses, pool, terms, allocated });
     let expected = json!({
         "metadata": {
             "resourceVersion": "9", "uid": "u",
             "annotations": {
                 "metallb.io/ip-allocated-from-pool": "gold",
                 "metallb.universe.tf/ip-allocated-from-pool": null,
+                "heraldlb.io/shared-as": "0f",
             },
         },
         "status": {
@@ -50,15 +51,15 @@ fn one_patch_carries_the_addresses_the_words_and_the_version_it_was_planned_on()
 
 #[test]
 fn clearing_takes_the_list_and_the_annotation_and_unmarking_the_condition_instead_of_the_list() {
-    let (addresses, pool, allocated) = (Vec::new(), None, allocated());
-    let patch = service_patch(&letter(Content::Addresses { addresses, pool, allocated }));
+    let (addresses, pool, terms, allocated) = (Vec::new(), None, None, allocated());
+    let patch = service_patch(&letter(Content::Addresses { addresses, pool, terms, allocated }));
     assert_eq!(patch["status"]["loadBalancer"], json!({ "ingress": null }));
     let unmark = service_patch(&letter(Content::Unmark));
     let gone = json!({ "$patch": "delete", "type": "heraldlb.io/AddressAllocated" });
     assert_eq!(unmark["status"], json!({ "conditions": [gone] }));
     for patch in [patch, unmark] {
         let annotations = patch["metadata"]["annotations"].as_object().unwrap();
-        assert_eq!(annotations.len(), 2);
+        assert_eq!(annotations.len(), 3);
         assert!(annotations.values().all(Value::is_null));
     }
 }

@@ -44,6 +44,7 @@ fn letter(resource_version: &str, list: &str) -> Letter {
         content: Content::Addresses {
             addresses: addresses(list),
             pool: Some("p".into()),
+            terms: None,
             allocated: allocated(list),
         },
         notes: vec![note],

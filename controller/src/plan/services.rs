@@ -45,7 +45,7 @@ pub(super) fn letters<'a>(
 enum Changes {
     /// The ingress list.
     Addresses,
-    /// Annotation and condition.
+    /// Annotations and condition.
     Words,
 }
 
@@ -58,14 +58,16 @@ fn letter(
 ) -> Option<(Changes, Letter)> {
     let (demand, before) = (&ours.demand, ours.allocated.as_ref());
     let allocated = AddressAllocated::of(verdict, before, time)?;
-    let (addresses, pool) = match &verdict.outcome {
+    let (addresses, pool, terms) = match &verdict.outcome {
         Outcome::Untouched => return None,
-        Outcome::Granted(grant) => (grant.addresses.clone(), Some(grant.pool.clone())),
-        Outcome::Nothing => (Vec::new(), None),
+        Outcome::Granted(grant) => {
+            (grant.addresses.clone(), Some(grant.pool.clone()), ours.terms.clone())
+        }
+        Outcome::Nothing => (Vec::new(), None, None),
     };
     let stays = ours.plain && demand.held == addresses;
     let said = before.is_some_and(|before| before.says_as(&allocated));
-    if stays && said && demand.recorded_pool == pool {
+    if stays && said && demand.recorded_pool == pool && ours.recorded_terms == terms {
         return None;
     }
     let about = tell::about_service(&demand.id, &ours.version);
@@ -78,7 +80,7 @@ fn letter(
     if !stays || before.is_none() {
         notes.extend(ours.deprecated.iter().map(|key| tell::deprecated(&about, key)));
     }
-    let content = Content::Addresses { addresses, pool, allocated };
+    let content = Content::Addresses { addresses, pool, terms, allocated };
     let letter = Letter { subject, version: ours.version.clone(), content, notes };
     Some((if stays { Changes::Words } else { Changes::Addresses }, letter))
 }

@@ -178,7 +178,7 @@ fn letters(decision: &Decision) -> Vec<String> {
             Subject::Configuration(object) => object.to_string(),
         };
         match &letter.content {
-            Content::Addresses { addresses, pool, allocated } => {
+            Content::Addresses { addresses, pool, allocated, .. } => {
                 let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
                 let lacks = if *allocated.reason == *ALLOCATED { "" } else { &allocated.reason };
                 match pool {
@@ -358,6 +358,43 @@ async fn who_is_no_load_balancer_any_more_loses_its_mark_once() {
     world.change("b", "spec", "type", json!("ClusterIP"));
     assert_eq!(world.turn().0, ["b unmark"]);
     assert_eq!(world.turn().0, Vec::<String>::new());
+}
+
+fn shared(key: &str, port: u16, app: &str) -> Value {
+    json!({
+        "metadata": { "annotations": { "metallb.io/allow-shared-ip": key } },
+        "spec": { "ports": [{ "port": port }], "selector": { "app": app } },
+    })
+}
+
+/// As MetalLB's own end-to-end test has it, but that the one whose conditions change is the one that goes.
+#[tokio::test(start_paused = true)]
+async fn conditions_that_change_take_a_shared_address_from_the_one_that_no_longer_fits() {
+    let mut world = World::new(&[("gold", &["10.0.0.1/32"])]);
+    world.service("first", &shared("k", 80, "web"));
+    world.service("second", &shared("k", 81, "web"));
+    let both = ["first 10.0.0.1 gold", "second 10.0.0.1 gold"];
+    assert_eq!(world.turn().0, both);
+    assert_eq!(world.turn().0, Vec::<String>::new());
+    let local = || json!("Local");
+    world.change("second", "spec", "externalTrafficPolicy", local());
+    assert_eq!(world.turn().0, ["second - NoneAvailable"]);
+    world.change("first", "spec", "externalTrafficPolicy", local());
+    assert_eq!(world.turn().0, ["second 10.0.0.1 gold", "first 10.0.0.1 gold"]);
+    assert_eq!(world.turn().0, Vec::<String>::new());
+    world.change("first", "spec", "selector", json!({ "app": "api" }));
+    assert_eq!(world.turn().0, ["first - NoneAvailable"]);
+    world.change("second", "spec", "selector", json!({ "app": "api" }));
+    assert_eq!(world.turn().0, ["first 10.0.0.1 gold", "second 10.0.0.1 gold"]);
+    // It shares no more: what it bears of that tells that it is the one that changed.
+    let mut annotations =
+        world.objects[&ServiceId::new("shop", "first")]["metadata"]["annotations"].clone();
+    assert!(annotations["heraldlb.io/shared-as"].is_string(), "{annotations}");
+    annotations["metallb.io/allow-shared-ip"] = json!("");
+    world.change("first", "metadata", "annotations", annotations);
+    assert_eq!(world.turn().0, ["first - NoneAvailable"]);
+    let bears = &world.objects[&ServiceId::new("shop", "first")]["metadata"]["annotations"];
+    assert_eq!(bears.get("heraldlb.io/shared-as"), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -187,9 +187,12 @@ impl<'a> Checker<'a> {
         if self.untouched(at) || after.starts_with(before) || !self.could_stay_alone(at) {
             return None;
         }
-        let age = |at: usize| (&self.demand(at).age, &self.demand(at).id);
+        let rank = |at: usize| {
+            let demand = self.demand(at);
+            (demand.changed, &demand.age, &demand.id)
+        };
         let driven_out = self.others(at).any(|other| {
-            age(other) < age(at)
+            rank(other) < rank(at)
                 && !self.may_share(at, other)
                 && before.iter().any(|address| {
                     self.before(other).contains(address) && self.after(other).contains(address)

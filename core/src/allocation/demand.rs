@@ -31,6 +31,9 @@ pub struct Demand {
     pub held: Vec<IpAddr>,
     /// The pool that its annotation says they came from.
     pub recorded_pool: Option<PoolName>,
+    /// Whether it was given what it holds under other terms of sharing than today's: another key, backend or ports. It
+    /// then yields to those who hold the same under the terms that they have.
+    pub changed: bool,
 }
 
 /// The order in which Services were created; lesser is older.

@@ -15,11 +15,13 @@ pub(super) fn run(world: &World<'_>) -> Plan {
         let (a, b) = (world.demands[*a], world.demands[*b]);
         (&a.age, &a.id).cmp(&(&b.age, &b.id))
     });
+    let mut claims = order.clone();
+    claims.sort_by_key(|at| world.demands[*at].changed);
     let mut planning = Planning::new(world);
-    for at in &order {
+    for at in &claims {
         planning.keep(*at);
     }
-    for at in &order {
+    for at in &claims {
         planning.keep_in_part(*at);
     }
     for at in &order {

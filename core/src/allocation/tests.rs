@@ -54,6 +54,7 @@ impl Owned {
                 }
             };
             demand.recorded_pool = verdict.grant().map(|grant| grant.pool.clone());
+            demand.changed &= verdict.outcome == Outcome::Untouched;
         }
         after.unechoed.clear();
         after
@@ -88,6 +89,7 @@ fn demand(name: &str, created_s: i64) -> Demand {
         ports: BTreeSet::from([Port { protocol: Protocol::Tcp, number: 80 }]),
         held: Vec::new(),
         recorded_pool: None,
+        changed: false,
     }
 }
 

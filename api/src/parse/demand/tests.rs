@@ -58,10 +58,11 @@ fn a_plain_service_asks_for_any_address_of_its_family() {
         ]),
         held: Vec::new(),
         recorded_pool: None,
+        changed: false,
     };
     assert_eq!(found.demand, expected);
     assert_eq!(found.version, Version { uid: "u-1".into(), resource_version: "42".into() });
-    assert!(found.plain && found.deprecated.is_empty());
+    assert!(found.plain && found.deprecated.is_empty() && found.terms.is_none());
 }
 
 #[test]
@@ -198,6 +199,61 @@ fn the_backend_key_keeps_local_services_with_other_endpoints_apart() {
     let mut empty = annotated(&json!({"metallb.io/allow-shared-ip": ""}));
     merge(&mut empty, &json!({"spec": {"externalTrafficPolicy": "Local"}}));
     assert_eq!(ours(&empty).demand.sharing, None);
+}
+
+/// A Service that shares with key `k` under Local, changed by `patch`.
+fn sharing(patch: &Value) -> Ours {
+    let mut object = annotated(&json!({"metallb.io/allow-shared-ip": "k"}));
+    merge(&mut object, &json!({"spec": {"externalTrafficPolicy": "Local"}}));
+    merge(&mut object, patch);
+    ours(&object)
+}
+
+#[test]
+fn terms_of_sharing_are_key_backend_and_ports_and_nothing_else() {
+    let plain = sharing(&json!({}));
+    let (terms, other) = (plain.terms.as_deref().unwrap(), |patch| sharing(&patch).terms);
+    assert_eq!((terms.len(), plain.demand.changed, plain.recorded_terms), (16, false, None));
+    for patch in [
+        annotated(&json!({"metallb.io/allow-shared-ip": "l"})),
+        json!({"spec": {"externalTrafficPolicy": "Cluster"}}),
+        json!({"spec": {"selector": {"app": "api"}}}),
+        json!({"spec": {"ports": [{"port": 80, "protocol": "TCP"}]}}),
+        json!({"spec": {"ports": [{"port": 80, "protocol": "UDP"}, {"port": 53, "protocol": "UDP"}]}}),
+    ] {
+        assert_ne!(other(patch.clone()).as_deref(), Some(terms), "{patch}");
+    }
+    for patch in [
+        json!({"metadata": {"labels": {"x": "y"}}, "spec": {"loadBalancerIP": "10.0.0.1"}}),
+        json!({"spec": {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 80}]}}),
+    ] {
+        assert_eq!(other(patch.clone()).as_deref(), Some(terms), "{patch}");
+    }
+    // A key must not run into a backend.
+    let (a, b) = (("a", "bc"), ("ab", "c"));
+    let of = |(key, backend): (&str, &str)| {
+        terms_of(&Sharing { key: key.into(), backend: backend.into() })
+    };
+    assert_ne!(of(a), of(b));
+}
+
+fn terms_of(sharing: &Sharing) -> Box<str> {
+    terms(sharing, &BTreeSet::new())
+}
+
+#[test]
+fn who_bears_other_terms_than_it_asks_for_has_changed() {
+    let terms = sharing(&json!({})).terms.unwrap();
+    let recorded = annotated(&json!({"heraldlb.io/shared-as": terms}));
+    assert!(!sharing(&recorded).demand.changed);
+    let mut moved = recorded.clone();
+    merge(&mut moved, &json!({"spec": {"selector": {"app": "api"}}}));
+    assert!(sharing(&moved).demand.changed);
+    // It shares no more, and once did.
+    assert!(ours(&recorded).demand.changed);
+    let mut former = recorded;
+    merge(&mut former, &json!({"spec": {"type": "ClusterIP"}}));
+    assert!(matches!(asked(&service(&former), None), Asked::NotOurs(NotOurs::Former(_))));
 }
 
 #[test]

@@ -31,7 +31,8 @@ fn parse_pool(text: &str) -> Arc<Pool> {
 }
 
 /// `name word…`; words: `v4` (default), `v6`, `require`, `prefer4`, `prefer6`, `holds=a,b`, `wrote=a,b` (not echoed),
-/// `pool=p`, `asks=a,b`, `share=key`, `local=selector`, `port=n`, `app=a`, `headless`, `contradicts`.
+/// `pool=p`, `asks=a,b`, `share=key`, `local=selector`, `port=n`, `app=a`, `headless`, `contradicts`,
+/// `changed` (its terms of sharing).
 fn parse_demand(text: &str, created_s: i64) -> (Demand, Option<Unechoed>) {
     let mut words = text.split_whitespace();
     let mut made = demand(words.next().unwrap(), created_s);
@@ -56,6 +57,7 @@ fn parse_demand(text: &str, created_s: i64) -> (Demand, Option<Unechoed>) {
                 made.ports = BTreeSet::from([Port { protocol: Protocol::Tcp, number }]);
             }
             ("app", app) => drop(made.labels.insert("app".to_owned(), app.to_owned())),
+            ("changed", _) => made.changed = true,
             ("headless", _) => made.families = Err(Why::NoClusterIp),
             ("contradicts", _) => {
                 made.wants = Err(Why::RequestedTwice { annotation: "a".to_owned() });
@@ -298,6 +300,33 @@ scenarios! {
         "s2 share=k port=81 asks=10.0.0.5" => "a 10.0.0.5"
         "s3 share=k asks=10.0.0.5" => "nothing lacks=PortInUse"
         "s4 port=99 asks=10.0.0.5" => "nothing lacks=AddressInUse"
+    }
+    who_changes_its_terms_leaves_though_it_is_the_older Clear
+    ["a 10.0.0.5"] {
+        "s1 share=k local=app=new holds=10.0.0.5 changed" => "nothing lost=AddressInUse lacks=NoneAvailable"
+        "s2 share=k local=app=web port=81 holds=10.0.0.5" => "a 10.0.0.5"
+        "s3 share=k local=app=web port=82 holds=10.0.0.5" => "a 10.0.0.5"
+    }
+    who_takes_a_port_of_another_that_shares_leaves Clear
+    ["a 10.0.0.5-10.0.0.6"] {
+        "s1 share=k port=81 holds=10.0.0.5 changed" => "a 10.0.0.6 lost=PortInUse"
+        "s2 share=k port=81 holds=10.0.0.5" => "a 10.0.0.5"
+    }
+    who_shares_no_more_leaves_those_who_do Clear
+    ["a 10.0.0.5-10.0.0.6"] {
+        "s1 holds=10.0.0.5 changed" => "a 10.0.0.6 lost=AddressInUse"
+        "s2 share=k port=81 holds=10.0.0.5" => "a 10.0.0.5"
+    }
+    whose_change_clashes_with_nobody_stays Clear
+    ["a 10.0.0.5-10.0.0.6"] {
+        "s1 share=k local=app=web holds=10.0.0.5 changed" => "a 10.0.0.5"
+        "s2 share=k local=app=web port=81 holds=10.0.0.5 changed" => "a 10.0.0.5"
+        "s3 share=j port=82 holds=10.0.0.6 changed" => "a 10.0.0.6"
+    }
+    of_two_that_changed_the_older_stays Clear
+    ["a 10.0.0.5"] {
+        "s1 share=j holds=10.0.0.5 changed" => "a 10.0.0.5"
+        "s2 share=l port=81 holds=10.0.0.5 changed" => "nothing lost=AddressInUse lacks=NoneAvailable"
     }
     who_begins_to_clash_with_an_older_one_leaves_it Clear
     ["a 10.0.0.1-10.0.0.9"] {

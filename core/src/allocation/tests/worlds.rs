@@ -99,20 +99,23 @@ pub(super) fn anonymous() -> impl Strategy<Value = Demand> {
     let sharing = (prop::sample::select(vec!["k", "l"]), prop::sample::select(vec!["", "app=web"]));
     let ports = btree_set(1..4_u16, 1..=2);
     let (age, namespace) = (0..3_i64, prop::sample::select(NAMESPACES.to_vec()));
-    (age, namespace, families(), wants(), weighted(0.4, sharing), ports, held(), any::<bool>())
-        .prop_map(|(age, namespace, families, wants, sharing, ports, held, web)| {
+    let marks = (any::<bool>(), prop::bool::weighted(0.3));
+    (age, namespace, families(), wants(), weighted(0.4, sharing), ports, held(), marks).prop_map(
+        |(age, namespace, families, wants, sharing, ports, held, (web, changed))| {
             let mut made = demand("x", age);
             made.id.namespace = namespace.into();
             if web {
                 made.labels.insert("app".to_owned(), "web".to_owned());
             }
             (made.families, made.wants, made.held) = (families, wants, held);
+            made.changed = changed;
             made.sharing =
                 sharing.map(|(key, backend)| Sharing { key: key.into(), backend: backend.into() });
             made.ports =
                 ports.into_iter().map(|number| Port { protocol: Protocol::Tcp, number }).collect();
             made
-        })
+        },
+    )
 }
 
 /// Gives the Service its name.
