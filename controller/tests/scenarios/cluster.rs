@@ -20,6 +20,8 @@ pub(crate) struct Cluster {
     pub(crate) controller: Controller,
     auditor: Auditor,
     class: Option<String>,
+    /// Letters carried out, ever.
+    carried: usize,
     pub(crate) told: Vec<Note>,
     pub(crate) writes: BTreeMap<Key, usize>,
 }
@@ -33,6 +35,7 @@ impl Cluster {
             server,
             auditor: Auditor::default(),
             class: class.map(str::to_owned),
+            carried: 0,
             told: Vec::new(),
             writes: BTreeMap::new(),
         }
@@ -51,8 +54,8 @@ impl Cluster {
         self.controller.hear(events);
     }
 
-    /// One plan, every letter of which arrives and is answered. Returns how many there were.
-    pub(crate) fn round(&mut self) -> usize {
+    /// One plan, every letter of which arrives and is answered.
+    pub(crate) fn round(&mut self) {
         let (letters, notes) = self.controller.plan();
         self.told.extend(notes);
         for letter in &letters {
@@ -62,7 +65,7 @@ impl Cluster {
             *self.writes.entry(subject(letter)).or_default() += 1;
             self.told.extend(self.controller.answered(letter, outcome));
         }
-        letters.len()
+        self.carried += letters.len();
     }
 
     /// The controller works until it has nothing to do, now or after a while.
@@ -71,10 +74,17 @@ impl Cluster {
     ///
     /// It never comes to that, or where it comes to is wrong.
     pub(crate) fn settle(&mut self) -> Result<(), String> {
+        self.settle_hearing(Self::hear)
+    }
+
+    /// As [`Cluster::settle`], by watches that tell what has happened in a way of their own.
+    pub(crate) fn settle_hearing(&mut self, mut hear: impl FnMut(&mut Self)) -> Result<(), String> {
         let mut quiet = 0;
         for _ in 0..ROUNDS_AT_MOST {
-            self.hear();
-            if self.round() > 0 {
+            let before = self.carried;
+            hear(self);
+            self.round();
+            if self.carried > before {
                 quiet = 0;
                 continue;
             }

@@ -7,7 +7,9 @@
 mod cluster;
 mod controller;
 mod file;
+mod histories;
 mod server;
+mod storms;
 
 use std::path::{Path, PathBuf};
 
