@@ -1,13 +1,19 @@
-//! Everything in `manifests/` is what Kubernetes takes it for: no misspelt field, no orphan, no missing file.
+//! Everything in `manifests/` is what Kubernetes takes it for: no misspelt field, no orphan, no missing file. And what users
+//! of MetalLB write, of which `samples/` has some of every kind, our types understand in full.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
-use herald_api::crd::{IPAddressPool, L2Advertisement};
+use herald_api::crd::{
+    BFDProfile, BGPAdvertisement, BGPPeer, Community, IPAddressPool, L2Advertisement,
+};
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
-use k8s_openapi::api::core::v1::{Namespace, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{Namespace, Secret, Service, ServiceAccount};
 use k8s_openapi::api::flowcontrol::v1::FlowSchema;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -49,8 +55,8 @@ fn lost(written: &Value, understood: &Value, at: &str) -> Option<String> {
         (Value::Object(written), Value::Object(understood)) => {
             written.iter().find_map(|(key, value)| match understood.get(key) {
                 Some(other) => lost(value, other, &format!("{at}.{key}")),
-                // What is named as absent may be absent.
-                None => (!value.is_null()).then(|| format!("{at}.{key}")),
+                // What is named as absent or empty may be absent.
+                None => (!value.is_null() && value != "").then(|| format!("{at}.{key}")),
             })
         }
         (Value::Array(written), Value::Array(understood)) if written.len() == understood.len() => {
@@ -83,6 +89,7 @@ fn check(document: &Value) -> anyhow::Result<()> {
         "v1 Namespace" => read_as::<Namespace>(document),
         "v1 Service" => read_as::<Service>(document),
         "v1 ServiceAccount" => read_as::<ServiceAccount>(document),
+        "v1 Secret" => read_as::<Secret>(document),
         "apps/v1 Deployment" => read_as::<Deployment>(document),
         "apps/v1 DaemonSet" => read_as::<DaemonSet>(document),
         "rbac.authorization.k8s.io/v1 Role" => read_as::<Role>(document),
@@ -92,26 +99,50 @@ fn check(document: &Value) -> anyhow::Result<()> {
             read_as::<ClusterRoleBinding>(document)
         }
         "flowcontrol.apiserver.k8s.io/v1 FlowSchema" => read_as::<FlowSchema>(document),
+        "admissionregistration.k8s.io/v1 ValidatingAdmissionPolicy" => {
+            read_as::<ValidatingAdmissionPolicy>(document)
+        }
+        "admissionregistration.k8s.io/v1 ValidatingAdmissionPolicyBinding" => {
+            read_as::<ValidatingAdmissionPolicyBinding>(document)
+        }
         "apiextensions.k8s.io/v1 CustomResourceDefinition" => {
             read_as::<CustomResourceDefinition>(document)
         }
-        "metallb.io/v1beta1 IPAddressPool" => {
-            knows(&IPAddressPool::deserialize(document)?.unknown_fields())?;
-            read_as::<IPAddressPool>(document)
-        }
-        "metallb.io/v1beta1 L2Advertisement" => {
-            knows(&L2Advertisement::deserialize(document)?.unknown_fields())?;
-            read_as::<L2Advertisement>(document)
-        }
+        _ if kind.starts_with("metallb.io/") => check_ours(document),
         "monitoring.coreos.com/v1 PodMonitor" => Ok(()),
         _ => bail!("no check for {kind}"),
     }
 }
 
+/// Kinds of `metallb.io`. BGPPeer has the same fields under both its versions.
+fn check_ours(document: &Value) -> anyhow::Result<()> {
+    match document["kind"].as_str() {
+        Some("IPAddressPool") => {
+            knows(&IPAddressPool::deserialize(document)?.unknown_fields())?;
+            read_as::<IPAddressPool>(document)
+        }
+        Some("L2Advertisement") => {
+            knows(&L2Advertisement::deserialize(document)?.unknown_fields())?;
+            read_as::<L2Advertisement>(document)
+        }
+        Some("BGPPeer") => {
+            let mut document = document.clone();
+            document["apiVersion"] = "metallb.io/v1beta2".into();
+            read_as::<BGPPeer>(&document)
+        }
+        Some("BGPAdvertisement") => read_as::<BGPAdvertisement>(document),
+        Some("BFDProfile") => read_as::<BFDProfile>(document),
+        Some("Community") => read_as::<Community>(document),
+        kind => bail!("no check for {kind:?}"),
+    }
+}
+
 #[test]
 fn every_field_of_every_object_means_something() -> anyhow::Result<()> {
-    for path in files(&folder())?.iter().filter(|path| !is_kustomization(path)) {
-        for document in documents(path)? {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples");
+    let all = files(&folder())?.into_iter().chain(files(&samples)?);
+    for path in all.filter(|path| !is_kustomization(path)) {
+        for document in documents(&path)? {
             check(&document)
                 .with_context(|| format!("{} of {}", document["kind"], path.display()))?;
         }
