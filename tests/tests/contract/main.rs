@@ -1,11 +1,16 @@
-//! The contract, as a real API server keeps it: it takes the CRDs, judges what one field can say about itself as `parse`
-//! does, and grants each component its rights and no more.
+//! The contract, as a real API server keeps it: it takes the CRDs and what users write, refuses what is wrong in one
+//! object in words that scripts match, and grants each component its rights and no more.
 #![forbid(unsafe_code)]
 
+mod rendering;
+mod samples;
+mod takeover;
+
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use herald_api::crd::{IPAddressPool, IPAddressPoolSpec, L2Advertisement};
 use herald_api::parse;
 use herald_tests::lab::Lab;
@@ -32,11 +37,54 @@ async fn the_api_server_keeps_the_contract() -> anyhow::Result<()> {
     })
     .await?;
     entries_are_judged_as_parse_does(&lab).await?;
+    samples::samples_are_taken_and_kept_whole(&lab).await?;
+    samples::slips_are_refused_in_words_that_scripts_match(&lab).await?;
+    samples::what_cannot_be_changed_is_not(&lab).await?;
+    samples::a_field_that_means_nothing_is_kept_and_named(&lab).await?;
     advertisements_need_no_spec_and_take_conditions(&lab).await?;
     each_component_may_do_what_it_does_and_no_more(&lab).await?;
+    configuration_has_one_home(&lab, SYSTEM).await?;
     lab.kubectl(&["apply", "-k", &manifests("overlays/metallb-system")]).await?;
+    configuration_has_one_home(&lab, "metallb-system").await?;
     let accounts = lab.kubectl(&["get", "serviceaccounts", "-n", "metallb-system", "-o", "name"]);
     assert!(accounts.await?.contains("serviceaccount/herald-speaker"));
+    Ok(())
+}
+
+/// A policy is in force a moment after it was written.
+async fn configuration_has_one_home(lab: &Lab, home: &str) -> anyhow::Result<()> {
+    const KINDS: [(&str, &str, &str); 6] = [
+        ("v1beta1", "IPAddressPool", r#"{"addresses": ["192.0.2.0/24"]}"#),
+        ("v1beta1", "L2Advertisement", "{}"),
+        ("v1beta1", "BGPAdvertisement", "{}"),
+        ("v1beta2", "BGPPeer", r#"{"myASN": 1, "peerASN": 2, "interface": "eth0"}"#),
+        ("v1beta1", "BFDProfile", "{}"),
+        ("v1beta1", "Community", "{}"),
+    ];
+    let words = format!("resource must be created in {home} namespace");
+    for (version, kind, spec) in KINDS {
+        let spec: serde_json::Value = serde_json::from_str(spec)?;
+        let object = |namespace: &str| {
+            json!({
+                "apiVersion": format!("metallb.io/{version}"),
+                "kind": kind,
+                "metadata": {"name": "home", "namespace": namespace},
+                "spec": spec,
+            })
+            .to_string()
+        };
+        let abroad = lab.folder().join("abroad.json");
+        fs::write(&abroad, object("default"))?;
+        let create = ["create", "--dry-run=server", "-f", &abroad.to_string_lossy()];
+        lab.await_condition("the policy refuses", SERVED, async || {
+            let refusal = lab.kubectl(&create).await.err().context("it was taken")?.to_string();
+            ensure!(refusal.contains(&words), "{refusal}");
+            Ok(())
+        })
+        .await
+        .with_context(|| kind)?;
+        lab.apply(&object(home)).await?;
+    }
     Ok(())
 }
 
