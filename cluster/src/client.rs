@@ -146,8 +146,12 @@ pub struct Door(Arc<Inner>);
 
 type Open = dyn Fn(Option<SocketAddr>) -> Result<Client, ConnectError> + Send + Sync;
 
+/// Draws any number, each as likely as another.
+pub type Draw = fn() -> u32;
+
 struct Inner {
     open: Box<Open>,
+    draw: Draw,
     current: Mutex<Current>,
 }
 
@@ -172,12 +176,14 @@ pub struct Visit {
 impl Door {
     /// A door to the server of `config`.
     pub fn to(config: Config) -> Result<Self, ConnectError> {
-        Self::opened_by(move |address| client(&config, address))
+        Self::opened_by(move |address| client(&config, address), rand::random::<u32>)
     }
 
-    /// A door whose clients `open` makes: to the address, or without one to where it is configured to.
+    /// A door whose clients `open` makes: to the address, or without one to where it is configured to. `draw` sees to it
+    /// that the processes of a cluster do not all do the same at the same time.
     pub fn opened_by(
         open: impl Fn(Option<SocketAddr>) -> Result<Client, ConnectError> + Send + Sync + 'static,
+        draw: Draw,
     ) -> Result<Self, ConnectError> {
         let current = Current {
             client: open(None)?,
@@ -186,7 +192,7 @@ impl Door {
             servers: Vec::new(),
             next: 0,
         };
-        Ok(Self(Arc::new(Inner { open: Box::new(open), current: Mutex::new(current) })))
+        Ok(Self(Arc::new(Inner { open: Box::new(open), draw, current: Mutex::new(current) })))
     }
 
     /// The client of the present.
@@ -220,11 +226,14 @@ impl Door {
             return;
         }
         // Not every process shall begin with the same one when that which all used has died.
-        current.next = match servers.len() {
-            0 | 1 => 0,
-            several => usize::from(std::process::id().to_le_bytes()[0]) % several,
-        };
+        let drawn = usize::try_from((self.0.draw)()).unwrap_or_default();
+        current.next = drawn.checked_rem(servers.len()).unwrap_or_default();
         current.servers = servers;
+    }
+
+    /// A time between none and `longest`, drawn anew each time.
+    pub(crate) fn up_to(&self, longest: Duration) -> Duration {
+        longest * ((self.0.draw)() % 1024) / 1024
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
@@ -273,10 +282,11 @@ mod tests {
     async fn fresh_connections_lead_to_each_of_several_servers_in_turn() {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let record = Arc::clone(&asked);
-        let door = Door::opened_by(move |address| {
+        let open = move |address| {
             record.lock().expect("no panic").push(address);
             client(&Config::new("http://127.0.0.1:1".parse().expect("a URL")), address)
-        });
+        };
+        let door = Door::opened_by(open, || 7);
         let door = door.expect("a client");
         let [a, b]: [SocketAddr; 2] =
             ["192.0.2.1:6443", "[2001:db8::2]:6443"].map(|text| text.parse().expect("an address"));

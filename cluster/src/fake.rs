@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::client::Door;
+use crate::client::{Door, Draw};
 
 /// What befalls the next write.
 #[derive(Clone, Copy, Debug)]
@@ -113,9 +113,14 @@ impl Fake {
         Client::new(service, "default")
     }
 
+    /// A door to it behind which every wait is as long as can be.
     pub(crate) fn door(&self) -> Door {
+        self.door_that_draws(|| 0)
+    }
+
+    pub(crate) fn door_that_draws(&self, draw: Draw) -> Door {
         let server = self.clone();
-        Door::opened_by(move |_| Ok(server.client())).expect("it makes a client")
+        Door::opened_by(move |_| Ok(server.client()), draw).expect("it makes a client")
     }
 
     /// From now on nothing comes through connections made before now.

@@ -33,7 +33,8 @@ mod tests;
 
 /// Objects asked for at a time: what is held of a large list at once.
 const PAGE: u32 = 500;
-/// The first wait after something failed; it doubles with each failure in a row.
+/// The first wait after something failed; it doubles with each failure in a row. Up to half of each wait is spared, at
+/// random: a hundred speakers that lost the same server must not come back in step.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// A watch that ended sooner than this, and brought nothing, counts as failed: a server that ends each at once must
 /// not be asked in a tight loop.
@@ -46,8 +47,8 @@ pub struct Settings {
     pub labels: Option<String>,
     /// Only objects with these fields.
     pub fields: Option<String>,
-    /// How long the server is asked to hold one watch open, in whole seconds. One that is not closed 3 s after that
-    /// is dead.
+    /// How long the server is asked to hold one watch open, in whole seconds, and at random up to a quarter less, as
+    /// watches that began together must not all end together. One that is not closed 3 s after that is dead.
     pub watch: Duration,
     /// How long one page of a list, or the opening of a watch, may take.
     pub answer: Duration,
@@ -255,8 +256,9 @@ where
 
     fn rest(&mut self) {
         let doubled = FIRST_WAIT.saturating_mul(1 << self.failures.min(16));
+        let longest = doubled.min(self.settings.longest_wait);
         self.failures += 1;
-        self.step = Step::Rest(Instant::now() + doubled.min(self.settings.longest_wait));
+        self.step = Step::Rest(Instant::now() + longest - self.door.up_to(longest / 2));
     }
 
     async fn list_page(&mut self, token: Option<String>) -> Result<(), Trouble> {
@@ -314,10 +316,12 @@ where
     }
 
     async fn open(&mut self) -> Result<(), Trouble> {
+        let whole = self.settings.watch;
+        let lasting = (whole - self.door.up_to(whole / 4)).as_secs().max(1);
         let params = WatchParams {
             label_selector: self.settings.labels.clone(),
             field_selector: self.settings.fields.clone(),
-            timeout: Some(u32::try_from(self.settings.watch.as_secs()).unwrap_or(u32::MAX)),
+            timeout: Some(u32::try_from(lasting).unwrap_or(u32::MAX)),
             bookmarks: true,
             ..WatchParams::default()
         };
@@ -330,7 +334,7 @@ where
             Ok(Err(error)) => return self.broken(&error),
             Ok(Ok(stream)) => stream.boxed(),
         };
-        let dead_at = opened + self.settings.watch + WATCH_GRACE;
+        let dead_at = opened + Duration::from_secs(lasting) + WATCH_GRACE;
         self.step = Step::Watch { stream, dead_at, opened, brought: false };
         Ok(())
     }
@@ -340,7 +344,7 @@ where
             return Ok(());
         };
         let Ok(next) = timeout_at(*dead_at, stream.next()).await else {
-            return Err(Trouble::Silent(self.settings.watch + WATCH_GRACE));
+            return Err(Trouble::Silent(*dead_at - *opened));
         };
         let (event, version) = match next {
             None if !*brought && opened.elapsed() < SHORT_WATCH => {

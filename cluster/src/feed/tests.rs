@@ -1,5 +1,8 @@
 //! Against the in-process server, in virtual time.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use k8s_openapi::api::coordination::v1::Lease;
 use serde_json::json;
 use tokio::time::timeout;
@@ -208,6 +211,39 @@ async fn the_waits_between_failures_grow_to_their_bound() {
     // tokio's timer rounds up to the next millisecond.
     let rounded: Vec<u128> = waits.iter().map(|wait| wait / 100 * 100).collect();
     assert_eq!(rounded, [100, 200, 400, 800, 1600, 3200, 5000, 5000], "{waits:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_begun_together_does_not_come_back_together() {
+    let fake = Fake::new();
+    // An odd number of thousandths more each time, as dice that never fall the same.
+    let door = fake.door_that_draws(|| {
+        static DRAWN: AtomicU32 = AtomicU32::new(0);
+        DRAWN.fetch_add(387, Ordering::Relaxed)
+    });
+    let api = |client| Api::<Lease>::namespaced(client, "herald");
+    let mut feeds: Vec<_> =
+        (0..5).map(|_| Feed::new(door.clone(), api, Settings::default())).collect();
+    fake.answer_reads(Some(500));
+    let mut waits = BTreeSet::new();
+    for feed in &mut feeds {
+        next(feed).await;
+        let begun = Instant::now();
+        next(feed).await;
+        waits.insert(begun.elapsed().as_millis());
+    }
+    assert!(waits.iter().all(|wait| (50..=101).contains(wait)), "{waits:?}");
+    assert!(waits.len() > 3, "{waits:?}");
+    fake.answer_reads(None);
+    for feed in &mut feeds {
+        while next(feed).await != "listed" {}
+        nothing_for(feed, Duration::from_millis(10)).await;
+    }
+    let asked = fake.asked();
+    let watches = asked.iter().filter_map(|asked| asked.query.get("timeoutSeconds"));
+    let lasting: BTreeSet<u64> = watches.map(|text| text.parse().expect("seconds")).collect();
+    assert!(lasting.iter().all(|seconds| (22..=30).contains(seconds)), "{lasting:?}");
+    assert!(lasting.len() > 3, "{lasting:?}");
 }
 
 #[tokio::test(start_paused = true)]
