@@ -25,22 +25,25 @@ struct Rig {
 fn rig() -> Rig {
     let lists = Arc::new(Semaphore::new(0));
     let permits = Arc::clone(&lists);
-    let door = Door::opened_by(move |_| {
-        let permits = Arc::clone(&permits);
-        let answer = tower::service_fn(move |request: Request<Body>| {
+    let door = Door::opened_by(
+        move |_| {
             let permits = Arc::clone(&permits);
-            async move {
-                if request.uri().query().is_some_and(|query| query.contains("watch=")) {
-                    std::future::pending::<()>().await;
+            let answer = tower::service_fn(move |request: Request<Body>| {
+                let permits = Arc::clone(&permits);
+                async move {
+                    if request.uri().query().is_some_and(|query| query.contains("watch=")) {
+                        std::future::pending::<()>().await;
+                    }
+                    permits.acquire().await.expect("it is never closed").forget();
+                    let list =
+                        r#"{"kind":"NamespaceList","metadata":{"resourceVersion":"7"},"items":[]}"#;
+                    Ok::<_, Infallible>(Response::new(Body::from(list.as_bytes().to_vec())))
                 }
-                permits.acquire().await.expect("it is never closed").forget();
-                let list =
-                    r#"{"kind":"NamespaceList","metadata":{"resourceVersion":"7"},"items":[]}"#;
-                Ok::<_, Infallible>(Response::new(Body::from(list.as_bytes().to_vec())))
-            }
-        });
-        Ok(Client::new(answer, "default"))
-    });
+            });
+            Ok(Client::new(answer, "default"))
+        },
+        || 0,
+    );
     let feed = Feed::new(door.expect("a door"), Api::<Namespace>::all, Settings::default());
     let dirty = Dirty::new();
     let (cache, task) = follow("Namespace", feed, Namespace::name_any, |_| (), dirty.clone());
