@@ -12,6 +12,7 @@ mod bgp_peer;
 mod community;
 mod condition;
 pub mod configuration_state;
+mod guarded;
 mod l2_advertisement;
 mod pool;
 mod service_bgp_status;
@@ -26,6 +27,7 @@ pub use condition::{ACCEPTED, accepted};
 pub use configuration_state::{
     ConfigurationState, ConfigurationStateBody, ConfigurationStateStatus,
 };
+pub use guarded::{Guarded, Unreadable};
 pub use l2_advertisement::{
     L2Advertisement, L2AdvertisementBody, L2AdvertisementSpec, L2AdvertisementStatus,
     PreferredNodeSelector,

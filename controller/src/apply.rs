@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use herald_api::annotation::{IP_ALLOCATED_FROM_POOL, SHARED_AS};
 use herald_api::condition::{ADDRESS_ALLOCATED, ALLOCATED, AddressAllocated};
-use herald_api::crd::{IPAddressPool, L2Advertisement};
+use herald_api::crd::{Guarded, IPAddressPool, L2Advertisement};
 use herald_core::config::Object;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Service;
@@ -43,11 +43,11 @@ pub async fn deliver(client: Client, namespace: &str, letter: &Letter) -> Outcom
                 let Content::Accepted(condition) = &letter.content else { return Ok(()) };
                 match object {
                     Object::Pool(name) => {
-                        let api: Api<IPAddressPool> = Api::namespaced(client, namespace);
+                        let api: Api<Guarded<IPAddressPool>> = Api::namespaced(client, namespace);
                         judge(&api, name.as_str(), letter, condition).await
                     }
                     Object::Advertisement(name) => {
-                        let api: Api<L2Advertisement> = Api::namespaced(client, namespace);
+                        let api: Api<Guarded<L2Advertisement>> = Api::namespaced(client, namespace);
                         judge(&api, name.as_str(), letter, condition).await
                     }
                 }

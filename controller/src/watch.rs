@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt as _};
-use herald_api::crd::{self, IPAddressPool, L2Advertisement};
+use herald_api::crd::{self, Guarded, IPAddressPool, L2Advertisement};
 use herald_api::parse::demand::{Asked, Version, asked};
 use herald_api::parse::{advertisement, pool};
 use herald_cluster::cache::{self, Cache, Dirty, Fence};
@@ -86,21 +86,23 @@ impl Watch {
         let (pools, pool_task) = follow.all(
             "IPAddressPool",
             feed_of(own(door)),
-            |object: &IPAddressPool| object.name_any().into(),
-            |object: IPAddressPool| {
-                let status = object.status.as_ref();
-                let conditions = status.map_or(&[][..], |status| &status.conditions);
-                configured(&object, pool::offer(&object).1, conditions)
+            |object: &Guarded<IPAddressPool>| object.name_any().into(),
+            |object: Guarded<IPAddressPool>| {
+                let conditions = object.conditions(|pool| {
+                    pool.status.as_ref().map_or(&[][..], |status| &status.conditions)
+                });
+                configured(&object, object.offer(|pool| pool::offer(pool).1), conditions)
             },
         );
         let (advertisements, advertisement_task) = follow.all(
             "L2Advertisement",
             feed_of(own(door)),
-            |object: &L2Advertisement| object.name_any().into(),
-            |object: L2Advertisement| {
-                let status = object.status.as_ref();
-                let conditions = status.map_or(&[][..], |status| &status.conditions);
-                configured(&object, advertisement::offer(&object).1, conditions)
+            |object: &Guarded<L2Advertisement>| object.name_any().into(),
+            |object: Guarded<L2Advertisement>| {
+                let conditions = object.conditions(|one| {
+                    one.status.as_ref().map_or(&[][..], |status| &status.conditions)
+                });
+                configured(&object, object.offer(|one| advertisement::offer(one).1), conditions)
             },
         );
         let tasks = vec![service_task, namespace_task, pool_task, advertisement_task];

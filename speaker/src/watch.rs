@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use herald_api::crd::{IPAddressPool, L2Advertisement};
+use herald_api::crd::{Guarded, IPAddressPool, L2Advertisement};
 use herald_api::parse;
 use herald_cluster::cache::{Cache, Dirty, follow};
 use herald_cluster::client::Door;
@@ -78,14 +78,14 @@ pub fn caches(
         pools: follow.all(
             "IPAddressPools",
             feed_of(own()),
-            |pool: &IPAddressPool| pool.name_any().into(),
-            |pool| parse::pool::offer(&pool).1,
+            |pool: &Guarded<IPAddressPool>| pool.name_any().into(),
+            |pool| pool.offer(|pool| parse::pool::offer(pool).1),
         ),
         advertisements: follow.all(
             "L2Advertisements",
             feed_of(own()),
-            |advertisement: &L2Advertisement| advertisement.name_any().into(),
-            |advertisement| parse::advertisement::offer(&advertisement).1,
+            |advertisement: &Guarded<L2Advertisement>| advertisement.name_any().into(),
+            |advertisement| advertisement.offer(|one| parse::advertisement::offer(one).1),
         ),
     };
     (caches, follow.keepers)

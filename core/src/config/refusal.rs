@@ -1,6 +1,7 @@
 //! Why an object of configuration cannot be in force as it stands.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::address::AddressRange;
 use crate::name::PoolName;
@@ -11,6 +12,11 @@ use crate::name::PoolName;
 /// [`Refusal::reason`] is the same in one bounded word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    /// The object is of another shape than its kind's: a field is of a wrong type, or one is missing.
+    Unreadable {
+        /// What is wrong, as whoever tried to read it says.
+        fault: Arc<str>,
+    },
     /// The pool lists no addresses.
     NoPrefixes,
     /// An entry of the pool's addresses is neither a CIDR nor a range.
@@ -104,6 +110,7 @@ impl Refusal {
     /// The fault in one word: a condition's or Event's reason, a metric's label.
     pub const fn reason(&self) -> &'static str {
         match self {
+            Self::Unreadable { .. } => "Unreadable",
             Self::NoPrefixes => "NoPrefixes",
             Self::InvalidEntry { .. } => "InvalidAddresses",
             Self::OverlapsItself { .. } | Self::Overlaps { .. } => "Overlap",
@@ -117,6 +124,7 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Unreadable { fault } => write!(f, "cannot be read: {}", shortened(fault)),
             Self::NoPrefixes => f.write_str("pool has no prefixes defined"),
             Self::InvalidEntry { entry, fault } => match fault {
                 EntryFault::NoMask => write!(
@@ -160,6 +168,12 @@ impl fmt::Display for Refusal {
             ),
         }
     }
+}
+
+/// The beginning of a text that may quote what somebody wrote, however long that is.
+fn shortened(text: &str) -> &str {
+    const LONGEST: usize = 300;
+    text.char_indices().nth(LONGEST).map_or(text, |(end, _)| &text[..end])
 }
 
 impl fmt::Display for SelectorFault {

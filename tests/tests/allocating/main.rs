@@ -13,6 +13,7 @@ mod outage;
 mod readings;
 mod releasing;
 mod replicas;
+mod shapes;
 mod stage;
 mod telling;
 mod writing;
@@ -65,6 +66,7 @@ async fn a_controller_waits_for_what_is_not_there_and_goes_on_by_itself() -> any
         let stage = Stage::set(lab).await?;
         stage.story("no kinds", beginning::without_the_kinds_it_waits).await?;
         stage.story("no pools", beginning::without_any_pool_nothing_is_cleared).await?;
+        stage.story("other shapes", shapes::what_cannot_be_read_hides_nothing).await?;
         stage.story("an editor", outage::a_service_that_is_edited_all_the_time).await?;
         stage.story("answers lost", outage::writes_whose_answers_are_lost).await?;
         stage.story("outages", outage::an_absent_api_server_is_outlived).await
