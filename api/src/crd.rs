@@ -1,8 +1,8 @@
 //! The kinds of `metallb.io`: every field, default and printer column as users know them.
 //!
 //! `manifests/crds/` is generated from these types (`cargo run -p herald-api --example crds`), and a test holds the two
-//! together. What one field can say about itself is checked by the API server (CEL), what spans fields or objects
-//! by `parse` and `herald_core::config::settle`.
+//! together. What one object can say about itself is checked by the API server (CEL) as far as its bounds on cost allow,
+//! the rest, and what spans objects, by `parse` and `herald_core::config::settle`.
 //!
 //! Only objects in Herald's own namespace count.
 
