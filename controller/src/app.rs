@@ -256,10 +256,9 @@ impl MainLoop {
         if term != self.terms.number() {
             // Also when one term follows another: who led between is not known.
             self.stand_by();
-            self.metrics.leading(term.is_some());
-            match term {
-                Some(number) => self.terms.begin(number, Instant::now()),
-                None => tracing::info!("it leads no more"),
+            if let Some(number) = term {
+                self.metrics.leading(true);
+                self.terms.begin(number, Instant::now());
             }
         }
         let now = Instant::now();
@@ -283,6 +282,10 @@ impl MainLoop {
     }
 
     fn stand_by(&mut self) {
+        if self.terms.number().is_some() {
+            tracing::info!("it leads no more");
+        }
+        self.metrics.leading(false);
         self.terms.end();
         self.queue.clear();
         self.under_way.abort_all();
