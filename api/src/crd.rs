@@ -23,7 +23,7 @@ pub use bfd_profile::{BFDProfile, BFDProfileBody, BFDProfileSpec};
 pub use bgp_advertisement::{BGPAdvertisement, BGPAdvertisementBody, BGPAdvertisementSpec};
 pub use bgp_peer::{BGPPeer, BGPPeerSpec, DynamicAsn};
 pub use community::{Community, CommunityAlias, CommunityBody, CommunitySpec};
-pub use condition::{ACCEPTED, accepted};
+pub use condition::{ACCEPTED, ADVERTISED, Statement, conditions, without_effect};
 pub use configuration_state::{
     ConfigurationState, ConfigurationStateBody, ConfigurationStateStatus,
 };
@@ -32,7 +32,9 @@ pub use l2_advertisement::{
     L2Advertisement, L2AdvertisementBody, L2AdvertisementSpec, L2AdvertisementStatus,
     PreferredNodeSelector,
 };
-pub use pool::{IPAddressPool, IPAddressPoolSpec, IPAddressPoolStatus, ServiceAllocation};
+pub use pool::{
+    Counters, IPAddressPool, IPAddressPoolSpec, IPAddressPoolStatus, ServiceAllocation,
+};
 pub use service_bgp_status::{ServiceBGPStatus, ServiceBGPStatusBody, ServiceBGPStatusStatus};
 pub use service_l2_status::{
     AnsweringInterface, ServiceL2Status, ServiceL2StatusBody, ServiceL2StatusStatus,

@@ -1,6 +1,7 @@
 //! Objects → the core's model and problems.
 
 pub mod advertisement;
+pub mod bgp_advertisement;
 pub mod demand;
 pub mod endpoints;
 pub mod node;

@@ -154,8 +154,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A cache of what `feed` brings, and the task that keeps it: the caller spawns it, and ends it by dropping it.
 ///
 /// `key` must not depend on anything about an object that can change. `parse` runs once for each version of an object.
-/// `dirty` is marked when the first list is complete, when a fence is passed, and whenever a value appears, goes or
-/// becomes another.
+/// `dirty` is marked when the first list is complete, when a fence is passed, whenever a value appears, goes or becomes
+/// another, and when the first list meets trouble.
 pub fn follow<O, K, V>(
     kind: &'static str,
     mut feed: Feed<O>,
@@ -306,6 +306,9 @@ impl<K: Ord + Clone, V: PartialEq, F, P> Keeper<K, V, F, P> {
         // Said once, not at each attempt.
         if known.as_ref() != Some(&trouble) {
             tracing::warn!(kind = self.kind, %trouble, "cannot follow; trying again");
+            if !*self.synced.borrow() {
+                self.dirty.mark();
+            }
         }
     }
 }

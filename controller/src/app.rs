@@ -121,6 +121,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> anyhow::
         metrics,
         writing: Arc::new(Writing { client: letters, namespace }),
         terms,
+        again: None,
         doubt_ends: None,
     };
     tokio::select! {
@@ -200,6 +201,8 @@ struct MainLoop {
     metrics: Metrics,
     writing: Arc<Writing>,
     terms: Terms,
+    /// When the last plan wants another.
+    again: Option<Instant>,
     /// Until then a write whose answer was lost may be stored.
     doubt_ends: Option<Instant>,
 }
@@ -231,8 +234,7 @@ impl MainLoop {
                 // An error is the end of the election, which ends after this loop.
                 Ok(()) = standing.changed() => changed = true,
                 () = sleep_until(wake) => {
-                    let dues = [self.outbox.wake(), self.terms.wake()].into_iter().flatten();
-                    changed = changed || dues.min().is_some_and(|due| due <= Instant::now());
+                    changed = changed || self.dues().min().is_some_and(|due| due <= Instant::now());
                 }
             }
         }
@@ -241,17 +243,21 @@ impl MainLoop {
 
     fn wake(&self, changed: bool, rested: Instant) -> Instant {
         let mut wake = Instant::now() + HEARTBEAT;
-        for due in [self.outbox.wake(), self.terms.wake()].into_iter().flatten() {
-            wake = wake.min(due);
-        }
+        wake = self.dues().fold(wake, Instant::min);
         if !self.queue.is_empty() && self.under_way.len() < WRITES_IN_FLIGHT {
             wake = wake.min(Instant::now() + RENEWAL_PAUSE);
         }
         if changed { wake.min(rested) } else { wake }
     }
 
+    /// When there is something to do although nothing has changed.
+    fn dues(&self) -> impl Iterator<Item = Instant> {
+        [self.outbox.wake(), self.terms.wake(), self.again].into_iter().flatten()
+    }
+
     /// Looks at the world and, as leader, decides it.
     fn look(&mut self) {
+        self.again = None;
         let term = self.leadership.term();
         if term != self.terms.number() {
             // Also when one term follows another: who led between is not known.
@@ -277,6 +283,7 @@ impl MainLoop {
         self.metrics.count_plan();
         self.metrics.planned(&decision.figures);
         decision.notes.into_iter().for_each(|note| self.events.publish(note));
+        self.again = decision.again;
         self.queue = self.outbox.due(now).into();
         self.queue.extend(decision.letters);
     }
@@ -307,8 +314,9 @@ impl MainLoop {
                 return;
             }
             let Some(letter) = self.queue.pop_front() else { return };
-            self.outbox.send(&letter);
-            self.terms.sent(Instant::now());
+            let now = Instant::now();
+            self.outbox.send(&letter, now);
+            self.terms.sent(now);
             let writing = Arc::clone(&self.writing);
             self.under_way.spawn(async move {
                 let outcome = deliver(writing.client.clone(), &writing.namespace, &letter).await;

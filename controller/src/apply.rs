@@ -4,18 +4,17 @@ use std::time::Duration;
 
 use herald_api::annotation::{IP_ALLOCATED_FROM_POOL, SHARED_AS};
 use herald_api::condition::{ADDRESS_ALLOCATED, ALLOCATED, AddressAllocated};
-use herald_api::crd::{Guarded, IPAddressPool, L2Advertisement};
+use herald_api::crd::{Guarded, IPAddressPool, IPAddressPoolStatus, L2Advertisement};
 use herald_core::config::Object;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::outbox::{Content, Letter, Outcome, Subject};
+use crate::outbox::{Content, Judgement, Letter, Outcome, Subject};
 
 /// Writes under way at a time. The API server gives each of its clients a share; more of them would only wait there.
 pub const WRITES_IN_FLIGHT: usize = 16;
@@ -37,27 +36,29 @@ pub async fn deliver(client: Client, namespace: &str, letter: &Letter) -> Outcom
                     field_manager: Some(FIELD_MANAGER.into()),
                     ..PatchParams::default()
                 };
-                api.patch_status(&id.name, &params, &patch).await.map(drop)
+                api.patch_status(&id.name, &params, &patch).await.map(|_| Outcome::Landed)
             }
             Subject::Configuration(object) => {
-                let Content::Accepted(condition) = &letter.content else { return Ok(()) };
+                let Content::Judgement(judgement) = &letter.content else {
+                    return Ok(Outcome::Unchanged);
+                };
                 match object {
                     Object::Pool(name) => {
                         let api: Api<Guarded<IPAddressPool>> = Api::namespaced(client, namespace);
-                        judge(&api, name.as_str(), letter, condition).await
+                        judge(&api, name.as_str(), letter, judgement).await
                     }
                     Object::Advertisement(name) => {
                         let api: Api<Guarded<L2Advertisement>> = Api::namespaced(client, namespace);
-                        judge(&api, name.as_str(), letter, condition).await
+                        judge(&api, name.as_str(), letter, judgement).await
                     }
                 }
             }
         }
     };
     match timeout(ANSWER_WITHIN, writing).await {
-        Ok(Ok(())) => {
+        Ok(Ok(outcome)) => {
             log_lacking(letter);
-            Outcome::Landed
+            outcome
         }
         Ok(Err(error)) => {
             let outcome = classify(&error);
@@ -84,27 +85,41 @@ fn log_lacking(letter: &Letter) {
     }
 }
 
-/// The condition, as server-side apply: the condition is ours, the counters beside it are not touched.
+/// The whole status, as a merge: server-side apply fails altogether where a schema lacks one of the fields, as MetalLB's own
+/// lack the conditions. Nothing of others' is lost, because the server takes the patch for the version that it was made of.
 async fn judge<K>(
     api: &Api<K>,
     name: &str,
     letter: &Letter,
-    condition: &Condition,
-) -> kube::Result<()>
+    judgement: &Judgement,
+) -> kube::Result<Outcome>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
         + Clone
         + DeserializeOwned
         + std::fmt::Debug,
 {
-    let patch = json!({
-        "apiVersion": K::api_version(&()),
-        "kind": K::kind(&()),
-        "metadata": { "resourceVersion": letter.version.resource_version, "uid": letter.version.uid.as_ref() },
-        "status": { "conditions": [condition] },
-    });
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    api.patch_status(name, &params, &Patch::Apply(patch)).await.map(drop)
+    let params =
+        PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+    let patch = Patch::Merge(judgement_patch(letter, judgement));
+    let stored = api.patch_status(name, &params, &patch).await?;
+    let same = stored.resource_version().as_deref() == Some(&*letter.version.resource_version);
+    Ok(if same { Outcome::Unchanged } else { Outcome::Landed })
+}
+
+/// The patch that puts a judgement into the status, for the version it was made of alone.
+pub fn judgement_patch(letter: &Letter, judgement: &Judgement) -> Value {
+    let conditions = judgement.conditions.clone();
+    json!({
+        "metadata": {
+            "resourceVersion": letter.version.resource_version,
+            "uid": letter.version.uid.as_ref(),
+        },
+        "status": match judgement.counters {
+            Some(counters) => json!(IPAddressPoolStatus::new(counters, conditions)),
+            None => json!({ "conditions": conditions }),
+        },
+    })
 }
 
 /// The strategic merge patch of a Service's letter, for its `status` subresource: one write carries the addresses, the
@@ -122,7 +137,7 @@ pub fn service_patch(letter: &Letter) -> Value {
                 json!({ "loadBalancer": ingress, "conditions": conditions }),
             )
         }
-        Content::Unmark | Content::Accepted(_) => {
+        Content::Unmark | Content::Judgement(_) => {
             let gone = json!({ "$patch": "delete", "type": ADDRESS_ALLOCATED });
             (None, None, json!({ "conditions": [gone] }))
         }

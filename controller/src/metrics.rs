@@ -95,6 +95,7 @@ impl Metrics {
     pub fn wrote(&self, outcome: Outcome) {
         let result = match outcome {
             Outcome::Landed => "landed",
+            Outcome::Unchanged => "unchanged",
             Outcome::Overtaken => "overtaken",
             Outcome::Refused => "refused",
             Outcome::Unclear => "unclear",

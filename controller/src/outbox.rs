@@ -21,18 +21,22 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use herald_api::condition::AddressAllocated;
+use herald_api::crd::Counters;
 use herald_api::parse::demand::Version;
 use herald_cluster::events::Note;
 use herald_core::allocation::Unechoed;
 use herald_core::config::Object;
 use herald_core::name::{PoolName, ServiceId};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use tokio::time::Instant;
 
 /// The wait after a first failure; it doubles with each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// The longest wait between two attempts.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Between two letters to one object of configuration: while many Services come and go, its counters follow at this pace.
+const PACE: Duration = Duration::from_millis(500);
 
 /// The object that a letter is for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,8 +64,31 @@ pub enum Content {
     },
     /// Annotations and condition go from a Service that is no LoadBalancer any more.
     Unmark,
-    /// The condition of an object of configuration.
-    Accepted(Condition),
+    /// What the status of an object of configuration says of it.
+    Judgement(Judgement),
+}
+
+/// What the status of an object of configuration says of it: all of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement {
+    /// How full a pool is; `None` for what is no pool.
+    pub counters: Option<Counters>,
+    /// Our conditions, and those of others as they were.
+    pub conditions: Vec<Condition>,
+}
+
+impl Judgement {
+    /// Whether both say the same to who reads them, whenever they came to say it.
+    fn says_as(&self, other: &Self) -> bool {
+        let words = |conditions: &[Condition]| {
+            let timeless = conditions.iter().map(|condition| Condition {
+                last_transition_time: Time(Timestamp::UNIX_EPOCH),
+                ..condition.clone()
+            });
+            timeless.collect::<Vec<_>>()
+        };
+        self.counters == other.counters && words(&self.conditions) == words(&other.conditions)
+    }
 }
 
 /// One write.
@@ -82,6 +109,9 @@ pub struct Letter {
 pub enum Outcome {
     /// It is stored.
     Landed,
+    /// The answer shows the version that it was sent to: the object said so already, or its schema has no room for what was
+    /// new.
+    Unchanged,
     /// The object has a newer version, or is gone: it was not stored by this attempt, nor will be.
     Overtaken,
     /// The API server will not have it, and has not stored it.
@@ -94,6 +124,8 @@ pub enum Outcome {
 enum State {
     InFlight,
     Landed,
+    /// As [`Outcome::Unchanged`]: a letter that says something else may go.
+    Unchanged,
     /// Sent again, word for word, from this moment on: what overtook it should be seen long before.
     Overtaken(Instant),
     /// Sent again, word for word, from this moment on.
@@ -113,6 +145,8 @@ struct Sent {
 #[derive(Debug, Default)]
 pub struct Outbox {
     sent: BTreeMap<Subject, Sent>,
+    /// Until when no other letter goes to an object of configuration.
+    paces: BTreeMap<Subject, Instant>,
 }
 
 /// What the watch shows of an object.
@@ -124,8 +158,6 @@ pub struct Shown<'a> {
     pub addresses: &'a [IpAddr],
     /// What its status says of them.
     pub allocated: Option<&'a AddressAllocated>,
-    /// What its status says of its being in force.
-    pub accepted: &'a [Condition],
 }
 
 impl Shown<'_> {
@@ -136,12 +168,8 @@ impl Shown<'_> {
                 addresses == self.addresses
                     && self.allocated.is_some_and(|shown| shown.says_as(allocated))
             }
-            // All but the time, which is stored without its fractions of a second.
-            Content::Accepted(wanted) => self.accepted.iter().any(|shown| {
-                (&shown.status, &shown.reason, &shown.message, shown.observed_generation)
-                    == (&wanted.status, &wanted.reason, &wanted.message, wanted.observed_generation)
-            }),
-            Content::Unmark => false,
+            // Nothing is told of these when they land.
+            Content::Unmark | Content::Judgement(_) => false,
         }
     }
 }
@@ -184,17 +212,31 @@ impl Outbox {
         match self.sent.get(subject).map(|sent| sent.state) {
             None => true,
             Some(State::Refused(until)) => until <= now,
-            Some(State::InFlight | State::Landed | State::Overtaken(_) | State::Unclear(_)) => {
-                false
-            }
+            Some(
+                State::InFlight
+                | State::Landed
+                | State::Unchanged
+                | State::Overtaken(_)
+                | State::Unclear(_),
+            ) => false,
         }
+    }
+
+    /// From when on a letter with this judgement may go to that object: `None` when the watch must show something first.
+    pub fn opens(&self, object: &Subject, judgement: &Judgement, now: Instant) -> Option<Instant> {
+        let new = self.sent.get(object).is_some_and(|sent| match &sent.letter.content {
+            Content::Judgement(last) => sent.state == State::Unchanged && !last.says_as(judgement),
+            Content::Addresses { .. } | Content::Unmark => false,
+        });
+        let open = new || self.is_open(object, now);
+        open.then(|| self.paces.get(object).copied().unwrap_or(now).max(now))
     }
 
     /// The letters to send again now, as they were.
     pub fn due(&self, now: Instant) -> Vec<Letter> {
         let due = self.sent.values().filter(|sent| match sent.state {
             State::Overtaken(again) | State::Unclear(again) => again <= now,
-            State::InFlight | State::Landed | State::Refused(_) => false,
+            State::InFlight | State::Landed | State::Unchanged | State::Refused(_) => false,
         });
         due.map(|sent| sent.letter.clone()).collect()
     }
@@ -203,13 +245,17 @@ impl Outbox {
     pub fn wake(&self) -> Option<Instant> {
         let waits = self.sent.values().filter_map(|sent| match sent.state {
             State::Overtaken(at) | State::Unclear(at) | State::Refused(at) => Some(at),
-            State::InFlight | State::Landed => None,
+            State::InFlight | State::Landed | State::Unchanged => None,
         });
         waits.min()
     }
 
     /// The letter leaves.
-    pub fn send(&mut self, letter: &Letter) {
+    pub fn send(&mut self, letter: &Letter, now: Instant) {
+        if let Subject::Configuration(_) = letter.subject {
+            self.paces.retain(|_, until| *until > now);
+            self.paces.insert(letter.subject.clone(), now + PACE);
+        }
         let failures = self.sent.get(&letter.subject).map_or(0, |sent| sent.failures);
         let sent = Sent { letter: letter.clone(), state: State::InFlight, failures };
         self.sent.insert(letter.subject.clone(), sent);
@@ -224,8 +270,9 @@ impl Outbox {
         let doubling = 1_u32.checked_shl(sent.failures).unwrap_or(u32::MAX);
         let again = now + FIRST_WAIT.saturating_mul(doubling).min(LONGEST_WAIT);
         match outcome {
-            Outcome::Landed => {
-                sent.state = State::Landed;
+            Outcome::Landed | Outcome::Unchanged => {
+                let stored = outcome == Outcome::Landed;
+                sent.state = if stored { State::Landed } else { State::Unchanged };
                 return std::mem::take(&mut sent.letter.notes);
             }
             Outcome::Overtaken => sent.state = State::Overtaken(again),

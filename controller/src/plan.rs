@@ -30,6 +30,8 @@ pub struct Decision {
     pub notes: Vec<Note>,
     /// What there is to count.
     pub figures: Figures,
+    /// When to decide again although nothing has changed: there is a letter that may not go yet.
+    pub again: Option<Instant>,
 }
 
 /// What metrics show of a plan.
@@ -144,7 +146,10 @@ impl Planner {
         }
         let judged = ours.iter().copied().zip(&plan.verdicts);
         decision.letters = services::letters(snapshot, judged, outbox, now);
-        decision.letters.extend(self.judging.letters(snapshot, outbox, now));
+        let judgements = self.judging.judge(snapshot, &decision.figures.pools, outbox, now);
+        decision.letters.extend(judgements.letters);
+        decision.notes.extend(judgements.notes);
+        decision.again = judgements.again;
         decision
     }
 
@@ -191,8 +196,7 @@ impl Planner {
 }
 
 fn shown<'a>(snapshot: &'a Snapshot, subject: &Subject) -> Option<Shown<'a>> {
-    let service =
-        |version, addresses, allocated| Shown { version, addresses, allocated, accepted: &[] };
+    let service = |version, addresses, allocated| Shown { version, addresses, allocated };
     Some(match subject {
         Subject::Service(id) => match snapshot.services.get(id)?.as_ref() {
             Asked::Ours(ours) => service(&ours.version, &ours.demand.held, ours.allocated.as_ref()),
@@ -207,7 +211,7 @@ fn shown<'a>(snapshot: &'a Snapshot, subject: &Subject) -> Option<Shown<'a>> {
 }
 
 fn configuration<T>(object: &Configured<T>) -> Shown<'_> {
-    Shown { version: &object.version, addresses: &[], allocated: None, accepted: &object.accepted }
+    Shown { version: &object.version, addresses: &[], allocated: None }
 }
 
 #[cfg(test)]

@@ -113,6 +113,11 @@ pub fn not_in_force(about: &ObjectReference, problem: &Problem) -> Note {
     note(about, Severity::Warning, problem.reason(), problem.to_string())
 }
 
+/// The object has fields that mean nothing; `sentence` names them.
+pub fn unknown_fields(about: &ObjectReference, sentence: String) -> Note {
+    note(about, Severity::Warning, "UnknownField", sentence)
+}
+
 fn note(
     about: &ObjectReference,
     severity: Severity,

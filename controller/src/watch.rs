@@ -5,20 +5,22 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt as _};
-use herald_api::crd::{self, Guarded, IPAddressPool, L2Advertisement};
+use herald_api::crd::{
+    BGPAdvertisement, Counters, Guarded, IPAddressPool, IPAddressPoolStatus, L2Advertisement,
+};
 use herald_api::parse::demand::{Asked, Version, asked};
-use herald_api::parse::{advertisement, pool};
+use herald_api::parse::{advertisement, bgp_advertisement, pool};
 use herald_cluster::cache::{self, Cache, Dirty, Fence};
 use herald_cluster::client::Door;
 use herald_cluster::feed::{Feed, Settings};
-use herald_core::config::{Advertisement, Offer, Pool};
+use herald_core::config::{Advertisement, BgpAdvertisement, Offer, Pool};
 use herald_core::label::Labels;
-use herald_core::name::{AdvertisementName, PoolName, ServiceId};
+use herald_core::name::{AdvertisementName, BgpAdvertisementName, PoolName, ServiceId};
 use herald_telemetry::health::Health;
 use herald_telemetry::metrics::Counter;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{Api, ResourceExt as _};
+use kube::{Api, Resource as _, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
 /// An object of configuration, in one version.
@@ -30,8 +32,12 @@ pub struct Configured<T> {
     pub version: Version,
     /// Its `metadata.generation`, which counts the versions of its spec.
     pub generation: Option<i64>,
-    /// Its condition `Accepted`, if its status has one.
-    pub accepted: Vec<Condition>,
+    /// The conditions of its status.
+    pub conditions: Vec<Condition>,
+    /// The counters of its status, if it is a pool's and has all of them.
+    pub counters: Option<Counters>,
+    /// Where in it fields stand that mean nothing.
+    pub unknown_fields: Vec<String>,
 }
 
 /// All that a plan depends on, at one moment.
@@ -45,7 +51,13 @@ pub struct Snapshot {
     pub advertisements: cache::Snapshot<AdvertisementName, Configured<Advertisement>>,
     /// Every namespace's labels.
     pub namespaces: cache::Snapshot<Arc<str>, Labels>,
+    /// The BGPAdvertisements of our namespace, as far as they can be read; `None` while it is not known whether there are
+    /// any.
+    pub bgp_advertisements: Option<BgpAdvertisements>,
 }
+
+/// BGPAdvertisements, each as far as it can be read.
+pub type BgpAdvertisements = cache::Snapshot<BgpAdvertisementName, Option<BgpAdvertisement>>;
 
 /// The caches.
 #[derive(Clone)]
@@ -54,6 +66,8 @@ pub struct Watch {
     pools: Cache<PoolName, Configured<Pool>>,
     advertisements: Cache<AdvertisementName, Configured<Advertisement>>,
     namespaces: Cache<Arc<str>, Labels>,
+    /// Nothing waits for these: a cluster may have no such kind.
+    bgp_advertisements: Cache<BgpAdvertisementName, Option<BgpAdvertisement>>,
 }
 
 /// A cache's task; the caller spawns it.
@@ -87,26 +101,24 @@ impl Watch {
             "IPAddressPool",
             feed_of(own(door)),
             |object: &Guarded<IPAddressPool>| object.name_any().into(),
-            |object: Guarded<IPAddressPool>| {
-                let conditions = object.conditions(|pool| {
-                    pool.status.as_ref().map_or(&[][..], |status| &status.conditions)
-                });
-                configured(&object, object.offer(|pool| pool::offer(pool).1), conditions)
-            },
+            |object: Guarded<IPAddressPool>| configured_pool(&object),
         );
         let (advertisements, advertisement_task) = follow.all(
             "L2Advertisement",
             feed_of(own(door)),
             |object: &Guarded<L2Advertisement>| object.name_any().into(),
-            |object: Guarded<L2Advertisement>| {
-                let conditions = object.conditions(|one| {
-                    one.status.as_ref().map_or(&[][..], |status| &status.conditions)
-                });
-                configured(&object, object.offer(|one| advertisement::offer(one).1), conditions)
+            |object: Guarded<L2Advertisement>| configured_advertisement(&object),
+        );
+        let (bgp_advertisements, bgp_task) = follow.all(
+            "BGPAdvertisement",
+            feed_of(own(door)),
+            |object: &Guarded<BGPAdvertisement>| object.name_any().into(),
+            |object: Guarded<BGPAdvertisement>| {
+                object.readable().and_then(bgp_advertisement::selection)
             },
         );
-        let tasks = vec![service_task, namespace_task, pool_task, advertisement_task];
-        (Self { services, pools, advertisements, namespaces }, tasks)
+        let tasks = vec![service_task, namespace_task, pool_task, advertisement_task, bgp_task];
+        (Self { services, pools, advertisements, namespaces, bgp_advertisements }, tasks)
     }
 
     /// Whether every first list is there: before that, what is absent means nothing.
@@ -119,7 +131,7 @@ impl Watch {
 
     /// Has everything listed anew: see [`Cache::list_anew`].
     pub fn list_anew(&self) -> Vec<Fence> {
-        let Self { services, pools, advertisements, namespaces } = self;
+        let Self { services, pools, advertisements, namespaces, bgp_advertisements: _ } = self;
         vec![
             services.list_anew(),
             pools.list_anew(),
@@ -130,7 +142,7 @@ impl Watch {
 
     /// Not ready until every first list is there.
     pub fn report_to(&self, health: &Health) {
-        let Self { services, pools, advertisements, namespaces } = self.clone();
+        let Self { services, pools, advertisements, namespaces, .. } = self.clone();
         health.ready_when(services.kind(), move || services.readiness());
         health.ready_when(pools.kind(), move || pools.readiness());
         health.ready_when(advertisements.kind(), move || advertisements.readiness());
@@ -139,11 +151,14 @@ impl Watch {
 
     /// What there is now.
     pub fn snapshot(&self) -> Snapshot {
+        let bgp = &self.bgp_advertisements;
         Snapshot {
             services: self.services.snapshot(),
             pools: self.pools.snapshot(),
             advertisements: self.advertisements.snapshot(),
             namespaces: self.namespaces.snapshot(),
+            bgp_advertisements: (bgp.is_synced() || bgp.trouble().is_some())
+                .then(|| bgp.snapshot()),
         }
     }
 }
@@ -189,21 +204,39 @@ impl Follow<'_> {
     }
 }
 
-/// An object of configuration, from what it offers and the conditions of its status.
-pub fn configured<T>(
-    object: &impl kube::Resource,
-    offer: Offer<T>,
-    conditions: &[Condition],
-) -> Configured<T> {
-    let metadata = object.meta();
-    let accepted = conditions.iter().filter(|condition| condition.type_ == crd::ACCEPTED);
+/// A pool, parsed.
+pub fn configured_pool(object: &Guarded<IPAddressPool>) -> Configured<Pool> {
+    let status = object.readable().and_then(|pool| pool.status.as_ref());
     Configured {
-        offer,
-        version: Version {
-            uid: metadata.uid.as_deref().unwrap_or_default().into(),
-            resource_version: object.resource_version().unwrap_or_default().into(),
-        },
-        generation: metadata.generation,
-        accepted: accepted.cloned().collect(),
+        offer: object.offer(|pool| pool::offer(pool).1),
+        version: version(object),
+        generation: object.meta().generation,
+        conditions: object
+            .conditions(|_| status.map_or(&[][..], |status| &status.conditions))
+            .to_vec(),
+        counters: status.and_then(IPAddressPoolStatus::counters),
+        unknown_fields: object.readable().map(IPAddressPool::unknown_fields).unwrap_or_default(),
+    }
+}
+
+/// An advertisement, parsed.
+pub fn configured_advertisement(object: &Guarded<L2Advertisement>) -> Configured<Advertisement> {
+    let status = object.readable().and_then(|one| one.status.as_ref());
+    Configured {
+        offer: object.offer(|one| advertisement::offer(one).1),
+        version: version(object),
+        generation: object.meta().generation,
+        conditions: object
+            .conditions(|_| status.map_or(&[][..], |status| &status.conditions))
+            .to_vec(),
+        counters: None,
+        unknown_fields: object.readable().map(L2Advertisement::unknown_fields).unwrap_or_default(),
+    }
+}
+
+fn version(object: &impl kube::Resource) -> Version {
+    Version {
+        uid: object.uid().unwrap_or_default().into(),
+        resource_version: object.resource_version().unwrap_or_default().into(),
     }
 }

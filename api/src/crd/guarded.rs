@@ -44,6 +44,14 @@ impl<K: Resource> Guarded<K> {
         }
     }
 
+    /// The object, if it can be read.
+    pub const fn readable(&self) -> Option<&K> {
+        match self {
+            Self::Read(object) => Some(object),
+            Self::Unreadable(_) => None,
+        }
+    }
+
     /// The conditions of its status, which `read` finds; of one that cannot be read, those that can.
     pub fn conditions<'o>(
         &'o self,

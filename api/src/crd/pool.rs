@@ -27,6 +27,11 @@ use super::unknown::{UnknownFields, paths};
         name = "Accepted",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Accepted")].status"#
+    ),
+    printcolumn(
+        name = "Advertised",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Advertised")].status"#
     )
 )]
 #[serde(rename_all = "camelCase")]
@@ -122,10 +127,56 @@ pub struct IPAddressPoolStatus {
     #[schemars(with = "i64")]
     pub available_ipv6: Option<i64>,
 
-    /// What the controller thinks of the pool: `Accepted`.
+    /// What the controller thinks of the pool: `Accepted`, `Advertised`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "super::conditions_schema")]
     pub conditions: Vec<Condition>,
+}
+
+/// The counters of a pool's status: IPv4, IPv6.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// How many addresses Services have; a shared one counts once.
+    pub assigned: [i64; 2],
+    /// How many are free; `i64::MAX` when there are more.
+    pub available: [i64; 2],
+}
+
+impl Counters {
+    /// The counters of a pool that can give `capacity` addresses, `i64::MAX` standing for any number from there on, of which
+    /// Services have `in_use`.
+    pub fn of(capacity: [u64; 2], in_use: [u64; 2]) -> Self {
+        const MOST: u64 = i64::MAX.unsigned_abs();
+        let int = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let free = |family: usize| match capacity[family] {
+            MOST.. => i64::MAX,
+            // A Service may still be on an address that its pool gives nobody any more.
+            capacity => int(capacity.saturating_sub(in_use[family])),
+        };
+        Self { assigned: in_use.map(int), available: [free(0), free(1)] }
+    }
+}
+
+impl IPAddressPoolStatus {
+    /// The counters, if all four are there.
+    pub fn counters(&self) -> Option<Counters> {
+        Some(Counters {
+            assigned: [self.assigned_ipv4?, self.assigned_ipv6?],
+            available: [self.available_ipv4?, self.available_ipv6?],
+        })
+    }
+
+    /// A status with these counters and conditions.
+    pub fn new(counters: Counters, conditions: Vec<Condition>) -> Self {
+        let Counters { assigned, available } = counters;
+        Self {
+            assigned_ipv4: Some(assigned[0]),
+            assigned_ipv6: Some(assigned[1]),
+            available_ipv4: Some(available[0]),
+            available_ipv6: Some(available[1]),
+            conditions,
+        }
+    }
 }
 
 fn yes() -> bool {
@@ -170,6 +221,19 @@ fn namespaces_schema(_: &mut SchemaGenerator) -> Schema {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn counters_hold_what_an_int64_can_and_never_go_below_none() {
+        const MOST: u64 = i64::MAX.unsigned_abs();
+        let counted = Counters::of([254, MOST], [3, 7]);
+        assert_eq!((counted.assigned, counted.available), ([3, 7], [251, i64::MAX]));
+        let full = Counters::of([1, 0], [2, u64::MAX]);
+        assert_eq!((full.assigned, full.available), ([2, i64::MAX], [0, 0]));
+        let mut status = IPAddressPoolStatus::new(counted, Vec::new());
+        assert_eq!(status.counters(), Some(counted));
+        status.available_ipv6 = None;
+        assert_eq!(status.counters(), None);
+    }
 
     #[test]
     fn fields_that_mean_nothing_are_named_and_written_back() {

@@ -150,6 +150,7 @@ async fn a_kind_that_is_not_installed_keeps_unready_and_an_outage_afterwards_doe
     fake.answer_reads(Some(404));
     let rig = rig(fake);
     in_trouble(&rig.cache).await;
+    assert!(rig.changed().await, "who can do without the kind is woken");
     let reason = rig.cache.readiness().expect_err("nothing is listed");
     assert!(reason.contains("is its CRD installed?"), "{reason}");
     rig.fake.answer_reads(None);

@@ -1,7 +1,9 @@
 use herald_api::condition::Status;
+use herald_api::crd::Counters;
 use herald_api::parse::demand::Version;
 use herald_core::name::ServiceId;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::core;
 
 use super::*;
@@ -79,5 +81,34 @@ fn only_an_answer_that_rules_storage_out_counts_as_one() {
     for (code, expected) in cases {
         let error = kube::Error::Api(Box::new(core::Status { code, ..core::Status::default() }));
         assert_eq!(classify(&error), expected, "{code}");
+    }
+}
+
+#[test]
+fn a_judgement_is_the_whole_status_for_the_version_it_was_made_of() {
+    let condition = Condition {
+        type_: "Accepted".to_owned(),
+        status: "True".to_owned(),
+        reason: "InForce".to_owned(),
+        message: String::new(),
+        observed_generation: Some(2),
+        last_transition_time: Time(Timestamp::UNIX_EPOCH),
+    };
+    let conditions = json!([{
+        "type": "Accepted", "status": "True", "reason": "InForce", "message": "",
+        "observedGeneration": 2, "lastTransitionTime": "1970-01-01T00:00:00Z",
+    }]);
+    let counters = Counters { assigned: [1, 0], available: [3, i64::MAX] };
+    let counted = json!({
+        "assignedIPv4": 1, "assignedIPv6": 0,
+        "availableIPv4": 3, "availableIPv6": 9_223_372_036_854_775_807_i64,
+        "conditions": conditions,
+    });
+    let cases = [(Some(counters), counted), (None, json!({ "conditions": conditions }))];
+    for (counters, status) in cases {
+        let judgement = Judgement { counters, conditions: vec![condition.clone()] };
+        let patch = judgement_patch(&letter(Content::Judgement(judgement.clone())), &judgement);
+        let metadata = json!({ "resourceVersion": "9", "uid": "u" });
+        assert_eq!(patch, json!({ "metadata": metadata, "status": status }));
     }
 }

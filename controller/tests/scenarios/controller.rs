@@ -5,14 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use herald_api::crd::{IPAddressPool, L2Advertisement};
+use herald_api::crd::{Guarded, IPAddressPool, L2Advertisement};
 use herald_api::parse::demand::{Asked, Ours, asked};
-use herald_api::parse::{advertisement, pool};
 use herald_cluster::events::Note;
-use herald_controller::apply::service_patch;
+use herald_controller::apply::{judgement_patch, service_patch};
 use herald_controller::outbox::{Content, Letter, Outbox, Outcome, Subject};
 use herald_controller::plan::Planner;
-use herald_controller::watch::{Snapshot, configured};
+use herald_controller::watch::{Snapshot, configured_advertisement, configured_pool};
 use herald_core::allocation::check::check;
 use herald_core::allocation::{self, Demand, Pools, Stray, World};
 use herald_core::config::{Configuration, Object, Offers, settle};
@@ -20,7 +19,7 @@ use herald_core::name::ServiceId;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use kube::ResourceExt as _;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::server::{Event, Key, Refusal, Server};
@@ -73,7 +72,7 @@ impl Controller {
 
     /// The letter leaves; its answer is still to come.
     pub(crate) fn send(&mut self, letter: &Letter) {
-        self.outbox.send(letter);
+        self.outbox.send(letter, self.now);
     }
 
     /// The answer; returns what is told with it.
@@ -108,19 +107,15 @@ impl Controller {
                         .insert(key.name.as_str().into(), labels);
                 }
                 "IPAddressPool" if key.namespace == NAMESPACE => {
-                    let object: IPAddressPool = read(object);
-                    let status = object.status.as_ref();
-                    let conditions = status.map_or(&[][..], |status| &status.conditions);
-                    let (name, offer) = pool::offer(&object);
-                    let configured = Arc::new(configured(&object, offer, conditions));
+                    let object: Guarded<IPAddressPool> = read(object);
+                    let configured = Arc::new(configured_pool(&object));
+                    let name = object.name_any().into();
                     Arc::make_mut(&mut snapshot.pools).insert(name, configured);
                 }
                 "L2Advertisement" if key.namespace == NAMESPACE => {
-                    let object: L2Advertisement = read(object);
-                    let status = object.status.as_ref();
-                    let conditions = status.map_or(&[][..], |status| &status.conditions);
-                    let (name, offer) = advertisement::offer(&object);
-                    let configured = Arc::new(configured(&object, offer, conditions));
+                    let object: Guarded<L2Advertisement> = read(object);
+                    let configured = Arc::new(configured_advertisement(&object));
+                    let name = object.name_any().into();
                     Arc::make_mut(&mut snapshot.advertisements).insert(name, configured);
                 }
                 _ => {}
@@ -140,13 +135,8 @@ pub(crate) fn deliver(server: &mut Server, letter: &Letter) -> Outcome {
         (Subject::Service(id), _) => {
             (Key::of("Service", Some(&id.namespace), &id.name), service_patch(letter))
         }
-        (Subject::Configuration(object), Content::Accepted(condition)) => {
-            let metadata = json!({
-                "uid": letter.version.uid.as_ref(),
-                "resourceVersion": letter.version.resource_version,
-            });
-            let status = json!({ "conditions": [condition] });
-            (key_of(object), json!({ "metadata": metadata, "status": status }))
+        (Subject::Configuration(object), Content::Judgement(judgement)) => {
+            (key_of(object), judgement_patch(letter, judgement))
         }
         (Subject::Configuration(object), other) => panic!("{object}: {other:?}"),
     };
