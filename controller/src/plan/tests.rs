@@ -267,7 +267,7 @@ async fn what_is_lacking_is_told_again_when_it_is_another() {
     let decision = world.plan();
     assert_eq!(decision.figures.lacking, BTreeMap::from([("InvalidRequest", 1)]));
     let text = "LoadBalancerFailed: invalid requested loadbalancer IPs: \
-                invalid spec.loadBalancerIP: \"ten\": not an IP address";
+                invalid spec.loadBalancerIP \"ten\": not an IP address";
     assert_eq!(world.carry_out(&decision), [text]);
 }
 

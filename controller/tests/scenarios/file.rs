@@ -65,6 +65,8 @@ struct Expected {
     /// What the condition's sentence contains.
     #[serde(default)]
     says: Vec<String>,
+    /// The types of all its conditions, in their order.
+    conditions: Option<Vec<String>>,
     /// What was told of it in this step, all of it and in order: each `Reason: a part of the sentence`.
     events: Option<Vec<String>>,
     /// How often it was written in this step.
@@ -159,6 +161,11 @@ fn check_service(cluster: &Cluster, key: &Key, expected: &Expected) -> Result<()
         let status = if expected.addresses.is_empty() { "False" } else { "True" };
         equal("condition's status", &condition["status"].as_str(), &Some(status))?;
         says(condition, &expected.says)?;
+    }
+    if let Some(expected) = &expected.conditions {
+        let list = service["status"]["conditions"].as_array().map_or(&[][..], Vec::as_slice);
+        let types = list.iter().map(|condition| condition["type"].as_str().unwrap_or_default());
+        equal("conditions", &types.map(str::to_owned).collect(), expected)?;
     }
     if let Some(writes) = expected.writes {
         equal("writes", &cluster.writes.get(key).copied().unwrap_or_default(), &writes)?;

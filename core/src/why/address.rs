@@ -240,7 +240,9 @@ impl fmt::Display for Why {
                 write!(f, "service can not have both {annotation} and svc.Spec.LoadBalancerIP")
             }
             Self::InvalidRequest { field, text, fault } => {
-                write!(f, "invalid {field}: \"{text}\": {fault}")
+                // Both are MetalLB's own: a colon after an annotation, none after the field.
+                let colon = if field.starts_with("spec.") { "" } else { ":" };
+                write!(f, "invalid {field}{colon} \"{text}\": {fault}")
             }
         }
     }

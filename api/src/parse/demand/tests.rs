@@ -163,7 +163,7 @@ fn a_request_that_means_nothing_says_so_in_the_words_that_scripts_match() {
         (twice, "service can not have both metallb.io/loadBalancerIPs and svc.Spec.LoadBalancerIP"),
         (
             json!({"spec": {"loadBalancerIP": "ten"}}),
-            "invalid spec.loadBalancerIP: \"ten\": not an IP address",
+            "invalid spec.loadBalancerIP \"ten\": not an IP address",
         ),
         (
             annotated(&json!({ key: "10.0.0.1,x" })),
