@@ -19,6 +19,7 @@ mod folder;
 pub mod herald;
 pub mod http;
 pub mod identity;
+pub mod listener;
 pub mod namespace;
 pub mod network;
 pub mod node;
@@ -47,6 +48,7 @@ use self::folder::{Folder, Turn};
 use self::herald::Installation;
 use self::http::{Answer, Failure};
 use self::identity::Identity;
+use self::listener::Listener;
 use self::namespace::Namespace;
 use self::network::{Network, Segment};
 use self::node::{Node, PROXY_HEALTH_PORT};
@@ -77,6 +79,17 @@ pub struct Lab {
 impl Lab {
     /// Boots a cluster of `nodes` nodes, 1 to 9, with kube-proxy on each and without Herald.
     pub async fn boot(nodes: u8) -> anyhow::Result<Self> {
+        let mut lab = Self::boot_bare(nodes).await?;
+        lab.plane.start_controller_manager()?;
+        for node in &lab.nodes {
+            lab.start_proxy(node)?;
+        }
+        try_join_all(lab.nodes.iter().map(|node| lab.proxy_ready(node))).await?;
+        Ok(lab)
+    }
+
+    /// As [`Lab::boot`], with nothing of Kubernetes but etcd and the API server: what is measured beside them is Herald's.
+    pub async fn boot_bare(nodes: u8) -> anyhow::Result<Self> {
         ensure!((1..=9).contains(&nodes), "a lab has 1 to 9 nodes, not {nodes}");
         folder::check_machine()?;
         let turn = Turn::wait().await?;
@@ -109,10 +122,6 @@ impl Lab {
             _turn: turn,
         };
         try_join_all(lab.nodes.iter().map(|node| node.register(lab.client()))).await?;
-        for node in &lab.nodes {
-            lab.start_proxy(node)?;
-        }
-        try_join_all(lab.nodes.iter().map(|node| lab.proxy_ready(node))).await?;
         Ok(lab)
     }
 
@@ -191,6 +200,11 @@ impl Lab {
     /// Asks the LAN from the client, every `period`, who has each of `addresses`, until told to finish.
     pub async fn probe(&self, addresses: &[IpAddr], period: Duration) -> anyhow::Result<Prober> {
         Prober::start(&self.client, CLIENT_HOST, addresses, period).await
+    }
+
+    /// Listens on the LAN as the client to what owners announce of IPv4 addresses.
+    pub async fn listen(&self) -> anyhow::Result<Listener> {
+        Listener::start(&self.client).await
     }
 
     /// GETs `/` from `server` as the client every `period`, each over a connection of its own, until told to finish.

@@ -1,4 +1,4 @@
-//! etcd, kube-apiserver and kube-controller-manager in a namespace of their own.
+//! etcd, kube-apiserver and, where it is wanted, kube-controller-manager in a namespace of their own.
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -104,7 +104,7 @@ impl ControlPlane {
         let outside = Door { server: open_door(&namespace)?, authority };
         let kubeconfig = write_kubeconfig(folder, &outside, &Identity::admin())?;
         let client = client(&kubeconfig).await?;
-        let mut plane = Self {
+        let plane = Self {
             controller_manager: None,
             apiserver: Mutex::new(apiserver),
             etcd,
@@ -116,7 +116,6 @@ impl ControlPlane {
             relay: OnceCell::new(),
         };
         plane.ready().await?;
-        plane.controller_manager = Some(plane.start_controller_manager()?);
         Ok(plane)
     }
 
@@ -197,16 +196,19 @@ impl ControlPlane {
         Ok(())
     }
 
-    fn start_controller_manager(&self) -> anyhow::Result<Process> {
+    /// Starts the controller manager.
+    pub(super) fn start_controller_manager(&mut self) -> anyhow::Result<()> {
         let kubeconfig = self.kubeconfig(&Identity::controller_manager())?;
         let name = "kube-controller-manager";
-        Program::new(name, self.assets.join(name))
+        let started = Program::new(name, self.assets.join(name))
             .args([
                 format!("--kubeconfig={}", kubeconfig.display()),
                 format!("--controllers={CONTROLLERS}"),
                 "--leader-elect=false".to_owned(),
             ])
-            .start(&self.namespace, &self.folder)
+            .start(&self.namespace, &self.folder)?;
+        self.controller_manager = Some(started);
+        Ok(())
     }
 }
 

@@ -29,7 +29,7 @@ const MOST_ASKS: usize = 1 << 20;
 /// How long after the last question an answer is waited for.
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
 /// No frame of either protocol that matters is longer.
-const FRAME: usize = 256;
+pub(super) const FRAME: usize = 256;
 
 type Observations = Arc<Mutex<BTreeMap<IpAddr, Observation>>>;
 
@@ -180,22 +180,22 @@ impl Wire {
 
 /// What a frame says: that `address` is at `mac`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Said {
-    address: IpAddr,
-    mac: Mac,
-    to: To,
+pub(super) struct Said {
+    pub(super) address: IpAddr,
+    pub(super) mac: Mac,
+    pub(super) to: To,
 }
 
 /// Whom it is said to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum To {
+pub(super) enum To {
     /// The host that asked from this address.
     Asker(IpAddr),
     /// Everybody.
     All(Form),
 }
 
-fn said_by_arp(frame: &[u8]) -> Option<Said> {
+pub(super) fn said_by_arp(frame: &[u8]) -> Option<Said> {
     let message = arp::View::parse(frame).ok()?;
     let gratuitous = message.sender() == message.target();
     let to = match message.operation() {
