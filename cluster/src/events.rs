@@ -1,7 +1,8 @@
 //! core/v1 Events: what people and their scripts read about an object.
 //!
 //! Written beside the work, never in its way: [`Recorder::publish`] puts a note into a bounded queue and returns; one
-//! task writes them in their order, at most [`RATE`] a second. The same note again raises `count` and `lastTimestamp`
+//! task writes them in their order, at most [`RATE`] a second, and stands back while the process has writes under way
+//! that its users wait for ([`Recorder::precedence`]). The same note again raises `count` and `lastTimestamp`
 //! of the Event that is there, as `kubectl get events` expects.
 
 use std::sync::Arc;
@@ -16,8 +17,10 @@ use kube::{Api, Client};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
+pub use self::precedence::{Precedence, Urgent};
 use self::recent::{Known, Recent};
 
+mod precedence;
 mod recent;
 #[cfg(test)]
 mod tests;
@@ -69,18 +72,32 @@ pub struct Note {
 /// Takes notes. Clones share the queue; when the last one is gone the task writes what is left, and ends.
 #[derive(Clone)]
 pub struct Recorder {
-    queue: mpsc::Sender<Note>,
+    queue: mpsc::Sender<Queued>,
     dropped: Arc<AtomicU64>,
+    precedence: Precedence,
+}
+
+/// A note, and when it was published.
+struct Queued {
+    note: Note,
+    at: Timestamp,
+    since: Instant,
 }
 
 impl Recorder {
     /// Has `note` written later. Never waits.
     pub fn publish(&self, note: Note) {
-        if let Err(error) = self.queue.try_send(note) {
+        let queued = Queued { note, at: Timestamp::now(), since: Instant::now() };
+        if let Err(error) = self.queue.try_send(queued) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
-            let note = error.into_inner();
+            let Queued { note, .. } = error.into_inner();
             tracing::debug!(reason = note.reason, about = ?note.about.name, "no room for an Event");
         }
+    }
+
+    /// What says which writes go before Events. It does not keep the recorder's queue open.
+    pub fn precedence(&self) -> Precedence {
+        self.precedence.clone()
     }
 
     /// How many notes were never written. The count outlives the recorder, and does not keep its queue open.
@@ -110,14 +127,16 @@ pub fn recorder(
 ) -> (Recorder, impl Future<Output = ()> + Send + 'static) {
     let (queue, notes) = mpsc::channel(QUEUE_CAPACITY);
     let dropped = Arc::new(AtomicU64::new(0));
+    let precedence = Precedence::default();
     let writer = Writer {
         client,
         component: component.to_owned(),
         host: host.to_owned(),
         recent: Recent::holding(REMEMBERED),
         dropped: Arc::clone(&dropped),
+        precedence: precedence.clone(),
     };
-    (Recorder { queue, dropped }, writer.run(notes))
+    (Recorder { queue, dropped, precedence }, writer.run(notes))
 }
 
 struct Writer {
@@ -126,19 +145,20 @@ struct Writer {
     host: String,
     recent: Recent,
     dropped: Arc<AtomicU64>,
+    precedence: Precedence,
 }
 
 impl Writer {
-    async fn run(mut self, mut notes: mpsc::Receiver<Note>) {
-        while let Some(note) = notes.recv().await {
+    async fn run(mut self, mut notes: mpsc::Receiver<Queued>) {
+        while let Some(queued) = notes.recv().await {
+            self.precedence.lull(queued.since, || notes.is_closed()).await;
             let next = Instant::now() + Duration::from_secs(1) / RATE;
-            self.record(&note).await;
+            self.record(&queued.note, queued.at).await;
             sleep_until(next).await;
         }
     }
 
-    async fn record(&mut self, note: &Note) {
-        let at = Timestamp::now();
+    async fn record(&mut self, note: &Note, at: Timestamp) {
         let mut wait = FIRST_WAIT;
         for attempt in 1..=ATTEMPTS {
             let Err(error) = self.write(note, at).await else { return };

@@ -318,8 +318,10 @@ impl MainLoop {
             self.outbox.send(&letter, now);
             self.terms.sent(now);
             let writing = Arc::clone(&self.writing);
+            let urgent = self.events.precedence().urgent();
             self.under_way.spawn(async move {
                 let outcome = deliver(writing.client.clone(), &writing.namespace, &letter).await;
+                drop(urgent);
                 (letter, outcome)
             });
         }

@@ -27,6 +27,7 @@ use herald_telemetry::health::{Health, Heartbeat};
 use herald_telemetry::serve::serve;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::apply::{Ears, Hands, Speaker};
 use crate::metrics::Figures;
@@ -43,8 +44,11 @@ const COMPONENT: &str = "metallb-speaker";
 /// A loop that has not turned for so long is wedged.
 const WEDGED: Duration = Duration::from_secs(10);
 /// How long after a plan the next one may follow: a single change is planned at once, a storm of them fifty times a
-/// second.
+/// second at most.
 const PLAN_INTERVAL: Duration = Duration::from_millis(20);
+/// And not before so many times the last plan's own duration: what a plan costs, the loop that takes it in spends again,
+/// and this machine's cores are its user's.
+const REST_PER_PLAN: u32 = 8;
 /// How long a stop may take: R5's ten seconds, closing, and a little.
 const STOP_WITHIN: Duration = Duration::from_secs(13);
 /// How long what is left then may take.
@@ -148,6 +152,7 @@ async fn plan_on_change(
         if !changed || !synced {
             continue;
         }
+        let began = Instant::now();
         let plan = planner.plan(&caches);
         figures.configured.set(i64::from(planner.is_configured()));
         figures.stale.set(i64::from(planner.is_stale()));
@@ -158,7 +163,7 @@ async fn plan_on_change(
             }
             new
         });
-        tokio::time::sleep(PLAN_INTERVAL).await;
+        tokio::time::sleep(PLAN_INTERVAL.max(began.elapsed() * REST_PER_PLAN)).await;
     }
 }
 

@@ -261,8 +261,11 @@ impl Speaker {
             LeaseKey::Claim(_) => self.hands.claims.clone(),
         };
         let tally = self.hands.reporter.writes();
+        // Sessions are renewed for ever: what waits for them to end would wait in vain.
+        let urgent = matches!(key, LeaseKey::Claim(_)).then(|| self.hands.reporter.urgent());
         self.writes.spawn(async move {
             let written = writer.write(&write).await;
+            drop(urgent);
             tally.count(&key, &written.outcome);
             if written.outcome != WriteOutcome::Unknown {
                 tracing::debug!(?key, outcome = ?written.outcome, took = ?written.took, "wrote");

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use herald_cluster::cache::Cache;
-use herald_cluster::events::{Note, Recorder, Severity};
+use herald_cluster::events::{Note, Recorder, Severity, Urgent};
 use herald_core::name::{NodeName, ServiceId};
 use herald_core::ownership::machine::report::Cause;
 use herald_core::ownership::machine::{Machine, Report};
@@ -57,6 +57,11 @@ impl Reporter {
     /// Counts writes, from wherever they end.
     pub fn writes(&self) -> WriteTally {
         WriteTally(self.figures.clone())
+    }
+
+    /// A write begins that goes before what is told of it.
+    pub fn urgent(&self) -> Urgent {
+        self.recorder.precedence().urgent()
     }
 
     /// A plan is in force.

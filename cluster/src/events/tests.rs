@@ -29,7 +29,7 @@ async fn written(fake: &Fake, notes: impl IntoIterator<Item = Note>) -> (Vec<Val
         recorder.publish(note);
     }
     // A recorder of its own keeps the count after the queue is closed.
-    let counter = Recorder { queue: mpsc::channel(1).0, dropped: Arc::clone(&recorder.dropped) };
+    let counter = Recorder { queue: mpsc::channel(1).0, ..recorder.clone() };
     drop(recorder);
     timeout(Duration::from_secs(3600), task).await.expect("it ends when its queue is closed");
     (fake.objects(), counter)
@@ -141,4 +141,25 @@ fn the_least_recently_used_is_forgotten_first() {
     recent.forget(&note("a", ""));
     recent.put(&note("d", ""), known("d"));
     assert_eq!(recent.get(&note("c", "")), Some(known("c")), "there was room");
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_stand_back_for_what_users_wait_for_and_bear_the_time_of_what_they_tell() {
+    let fake = Fake::new();
+    let (recorder, task) = recorder(fake.client(), "metallb-speaker", "host-1");
+    let task = tokio::spawn(task);
+    let urgent = recorder.precedence().urgent();
+    recorder.publish(note("web", "a"));
+    let published = Timestamp::now();
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(fake.objects(), Vec::<Value>::new());
+    drop(urgent);
+    while fake.objects().is_empty() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    let told: Timestamp =
+        serde_json::from_value(fake.objects()[0]["firstTimestamp"].clone()).expect("a time");
+    assert!(told <= published, "{told}, not {published}");
+    drop(recorder);
+    task.await.expect("it ends when its queue is closed");
 }
