@@ -25,6 +25,11 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests")
 }
 
+/// What users of MetalLB write.
+fn samples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples")
+}
+
 /// Every YAML file under `folder`, sorted.
 fn files(folder: &Path) -> anyhow::Result<BTreeSet<PathBuf>> {
     let mut found = BTreeSet::new();
@@ -139,8 +144,7 @@ fn check_ours(document: &Value) -> anyhow::Result<()> {
 
 #[test]
 fn every_field_of_every_object_means_something() -> anyhow::Result<()> {
-    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples");
-    let all = files(&folder())?.into_iter().chain(files(&samples)?);
+    let all = files(&folder())?.into_iter().chain(files(&samples())?);
     for path in all.filter(|path| !is_kustomization(path)) {
         for document in documents(&path)? {
             check(&document)
@@ -176,6 +180,29 @@ fn every_example_pool_and_advertisement_is_in_force_at_once() -> anyhow::Result<
     assert!(!configuration.pools().is_empty() && !configuration.advertisements().is_empty());
     // One for all pools would take the restrictions from those beside it.
     assert!(configuration.advertisements().values().all(|of| !of.pools.is_empty()));
+    Ok(())
+}
+
+#[test]
+fn nothing_is_wrong_with_any_sample() -> anyhow::Result<()> {
+    let mut seen = 0;
+    for path in files(&samples())? {
+        for document in documents(&path)? {
+            let refusals = match document["kind"].as_str() {
+                Some("IPAddressPool") => {
+                    herald_api::parse::pool::offer(&serde_json::from_value(document)?).1.says.err()
+                }
+                Some("L2Advertisement") => {
+                    let object = serde_json::from_value(document)?;
+                    herald_api::parse::advertisement::offer(&object).1.says.err()
+                }
+                _ => continue,
+            };
+            ensure!(refusals.is_none(), "{}: {refusals:?}", path.display());
+            seen += 1;
+        }
+    }
+    ensure!(seen > 0, "there are samples of both");
     Ok(())
 }
 

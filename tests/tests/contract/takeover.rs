@@ -19,16 +19,27 @@ const GONE: Duration = Duration::from_secs(30);
 /// How an operator brings our CRDs over MetalLB's.
 #[derive(Clone, Copy, Debug)]
 enum Way {
+    /// Over what was applied as well, which remembers what to take away.
     Apply,
+    /// Over what Helm installed, which does not.
+    ApplyOverHelm,
     ServerSideApply,
     Replace,
 }
 
 impl Way {
+    /// The verbs by which MetalLB's CRD is created, and changed later.
+    fn verbs(self) -> [&'static str; 2] {
+        match self {
+            Self::Apply | Self::ServerSideApply | Self::Replace => ["apply"; 2],
+            Self::ApplyOverHelm => ["create", "replace"],
+        }
+    }
+
     async fn go(self, lab: &Lab) -> anyhow::Result<()> {
         let crd = manifests("crds/bgppeers.yaml");
         match self {
-            Self::Apply => {
+            Self::Apply | Self::ApplyOverHelm => {
                 lab.kubectl(&["apply", "-k", &manifests("overlays/metallb-compat")]).await?;
             }
             Self::ServerSideApply => {
@@ -122,19 +133,20 @@ fn peers() -> [Value; 2] {
     [peer("v1beta1", "early", early), peer("v1beta2", "late", late)]
 }
 
-/// `kubectl apply`, not on the server's side.
-async fn apply(lab: &Lab, object: &Value) -> anyhow::Result<()> {
-    let path = lab.folder().join("applied.json");
+/// Runs kubectl's `verb` with `object`: `apply` not on the server's side.
+async fn write(lab: &Lab, verb: &str, object: &Value) -> anyhow::Result<()> {
+    let path = lab.folder().join("written.json");
     fs::write(&path, object.to_string())?;
-    lab.kubectl(&["apply", "-f", &path.to_string_lossy()]).await?;
+    lab.kubectl(&[verb, "-f", &path.to_string_lossy()]).await?;
     Ok(())
 }
 
 /// MetalLB's CRD after years: objects of the version that it began with, and a webhook for them that nobody serves now.
-async fn install_metallbs_crd(lab: &Lab) -> anyhow::Result<()> {
+async fn install_metallbs_crd(lab: &Lab, [create, change]: [&str; 2]) -> anyhow::Result<()> {
     let [early, late] = peers();
-    apply(lab, &definition(&[version("v1beta1", true)], &json!({"strategy": "None"}))).await?;
-    let served = async || apply(lab, &early).await;
+    write(lab, create, &definition(&[version("v1beta1", true)], &json!({"strategy": "None"})))
+        .await?;
+    let served = async || write(lab, "apply", &early).await;
     lab.await_condition("v1beta1 is served", SERVED, served).await?;
     let service = json!({"namespace": METALLB, "name": "webhook", "path": "/convert"});
     let conversion = json!({
@@ -145,13 +157,13 @@ async fn install_metallbs_crd(lab: &Lab) -> anyhow::Result<()> {
         },
     });
     let versions = [version("v1beta1", false), version("v1beta2", true)];
-    apply(lab, &definition(&versions, &conversion)).await?;
+    write(lab, change, &definition(&versions, &conversion)).await?;
     // MetalLB's controller writes this when it runs, not those who install it.
     let authority = fs::read(lab.folder().join("certificates/apiserver.crt"))?;
     let client = json!({"clientConfig": {"caBundle": ByteString(authority)}});
     let patch = json!({"spec": {"conversion": {"webhook": client}}}).to_string();
     lab.kubectl(&["patch", "crd", CRD, "--type=merge", "-p", &patch]).await?;
-    let served = async || apply(lab, &late).await;
+    let served = async || write(lab, "apply", &late).await;
     lab.await_condition("v1beta2 is served", SERVED, served).await?;
     let unreadable = async || {
         let read = lab.kubectl(&["get", "bgppeers.v1beta2.metallb.io", "-n", METALLB]).await;
@@ -178,7 +190,7 @@ async fn nothing_is_lost(lab: &Lab) -> anyhow::Result<()> {
 }
 
 async fn goes(lab: &Lab, way: Way) -> anyhow::Result<()> {
-    install_metallbs_crd(lab).await?;
+    install_metallbs_crd(lab, way.verbs()).await?;
     way.go(lab).await?;
     let readable = async || nothing_is_lost(lab).await;
     lab.await_condition("the objects are readable", SERVED, readable).await?;
@@ -236,10 +248,10 @@ async fn read_workload(lab: &Lab, kind: &str, name: &str) -> anyhow::Result<Valu
 
 async fn takes_over(lab: &Lab) -> anyhow::Result<()> {
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": METALLB}});
-    apply(lab, &namespace).await?;
+    write(lab, "apply", &namespace).await?;
     let mut before = Vec::new();
     for (kind, name) in WORKLOADS {
-        apply(lab, &workload(kind, name)).await?;
+        write(lab, "apply", &workload(kind, name)).await?;
         before.push(read_workload(lab, kind, name).await?);
     }
     goes(lab, Way::Apply).await?;
@@ -255,6 +267,7 @@ async fn takes_over(lab: &Lab) -> anyhow::Result<()> {
             ensure!(!pod.to_string().contains(rest), "{rest} is left in {pod}");
         }
     }
+    goes(lab, Way::ApplyOverHelm).await?;
     goes(lab, Way::ServerSideApply).await?;
     goes(lab, Way::Replace).await
 }
