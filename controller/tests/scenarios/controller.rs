@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use herald_api::crd::{Guarded, IPAddressPool, L2Advertisement};
+use herald_api::crd::{BGPAdvertisement, Guarded, IPAddressPool, L2Advertisement};
+use herald_api::parse::bgp_advertisement;
 use herald_api::parse::demand::{Asked, Ours, asked};
 use herald_cluster::events::Note;
 use herald_controller::apply::{judgement_patch, service_patch};
@@ -91,7 +92,9 @@ impl Controller {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let mut snapshot = Snapshot::default();
+        // Listed, even where there is none.
+        let bgp_advertisements = Some(Arc::default());
+        let mut snapshot = Snapshot { bgp_advertisements, ..Snapshot::default() };
         for (key, object) in &self.shown {
             match key.kind.as_str() {
                 "Service" => {
@@ -117,6 +120,14 @@ impl Controller {
                     let configured = Arc::new(configured_advertisement(&object));
                     let name = object.name_any().into();
                     Arc::make_mut(&mut snapshot.advertisements).insert(name, configured);
+                }
+                "BGPAdvertisement" if key.namespace == NAMESPACE => {
+                    let object: Guarded<BGPAdvertisement> = read(object);
+                    let name = object.name_any().into();
+                    let selection =
+                        Arc::new(object.readable().and_then(bgp_advertisement::selection));
+                    let all = snapshot.bgp_advertisements.get_or_insert_default();
+                    Arc::make_mut(all).insert(name, selection);
                 }
                 _ => {}
             }

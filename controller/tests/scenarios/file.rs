@@ -73,15 +73,21 @@ struct Expected {
     writes: Option<usize>,
 }
 
-/// How an object of configuration looks.
+/// How an object of configuration looks; what is left out is not looked at.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Judged {
     /// The reason of its condition `Accepted`, which is true for `InForce` alone.
-    accepted: String,
-    /// What the condition's sentence contains.
+    accepted: Option<String>,
+    /// The reason of a pool's condition `Advertised`, which is true for `Selected` alone.
+    advertised: Option<String>,
+    /// What the sentences of its conditions contain, taken together.
     #[serde(default)]
     says: Vec<String>,
+    /// How many addresses of a pool Services have: IPv4, IPv6.
+    assigned: Option<[i64; 2]>,
+    /// How many are free: IPv4, IPv6.
+    available: Option<[i64; 2]>,
     /// What was told of it in this step, as of a Service.
     events: Option<Vec<String>>,
 }
@@ -160,7 +166,7 @@ fn check_service(cluster: &Cluster, key: &Key, expected: &Expected) -> Result<()
         equal("condition", &condition["reason"].as_str(), &Some(reason.as_str()))?;
         let status = if expected.addresses.is_empty() { "False" } else { "True" };
         equal("condition's status", &condition["status"].as_str(), &Some(status))?;
-        says(condition, &expected.says)?;
+        says(condition["message"].as_str().unwrap_or_default(), &expected.says)?;
     }
     if let Some(expected) = &expected.conditions {
         let list = service["status"]["conditions"].as_array().map_or(&[][..], Vec::as_slice);
@@ -175,11 +181,25 @@ fn check_service(cluster: &Cluster, key: &Key, expected: &Expected) -> Result<()
 
 fn check_judged(cluster: &Cluster, key: &Key, expected: &Judged) -> Result<(), String> {
     let object = cluster.object(key).ok_or("is not there")?;
-    let condition = condition(object, "Accepted").ok_or("has not been judged")?;
-    equal("condition", &condition["reason"].as_str(), &Some(expected.accepted.as_str()))?;
-    let status = if expected.accepted == "InForce" { "True" } else { "False" };
-    equal("condition's status", &condition["status"].as_str(), &Some(status))?;
-    says(condition, &expected.says)?;
+    let stated = [
+        ("Accepted", &expected.accepted, "InForce"),
+        ("Advertised", &expected.advertised, "Selected"),
+    ];
+    for (kind, reason, good) in stated {
+        let Some(reason) = reason.as_deref() else { continue };
+        let condition = condition(object, kind).ok_or_else(|| format!("has no {kind}"))?;
+        equal(kind, &condition["reason"].as_str(), &Some(reason))?;
+        let status = if reason == good { "True" } else { "False" };
+        equal("its status", &condition["status"].as_str(), &Some(status))?;
+    }
+    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    let messages: Vec<&str> = conditions.filter_map(|one| one["message"].as_str()).collect();
+    says(&messages.join(" "), &expected.says)?;
+    for (what, numbers) in [("assigned", expected.assigned), ("available", expected.available)] {
+        let found =
+            ["IPv4", "IPv6"].map(|family| object["status"][format!("{what}{family}")].as_i64());
+        numbers.map_or(Ok(()), |numbers| equal(what, &found, &numbers.map(Some)))?;
+    }
     expected.events.as_ref().map_or(Ok(()), |events| check_events(cluster, key, events))
 }
 
@@ -207,10 +227,9 @@ fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
 }
 
-fn says(condition: &Value, parts: &[String]) -> Result<(), String> {
-    let message = condition["message"].as_str().unwrap_or_default();
+fn says(message: &str, parts: &[String]) -> Result<(), String> {
     match parts.iter().find(|part| !message.contains(part.as_str())) {
-        Some(part) => Err(format!("the condition says {message:?}, not {part:?}")),
+        Some(part) => Err(format!("says {message:?}, not {part:?}")),
         None => Ok(()),
     }
 }

@@ -8,6 +8,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+/// Every kind that there is.
+const KINDS: [&str; 5] =
+    ["Service", "Namespace", "IPAddressPool", "L2Advertisement", "BGPAdvertisement"];
+
 /// An object by kind, namespace (empty for what has none) and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
@@ -95,6 +99,9 @@ impl Server {
         else {
             return Err(format!("a manifest without kind or name: {manifest}"));
         };
+        if !KINDS.contains(&kind) {
+            return Err(format!("no matches for kind {kind:?}"));
+        }
         let key = Key::of(kind, metadata["namespace"].as_str(), name);
         let (before, was_applied) = match self.objects.get(&key) {
             Some(stored) => (Some(stored.object.clone()), stored.applied.clone()),
