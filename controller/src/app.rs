@@ -294,6 +294,7 @@ impl MainLoop {
         }
         self.metrics.leading(false);
         self.terms.end();
+        self.metrics.leading(false);
         self.queue.clear();
         self.under_way.abort_all();
         self.under_way.detach_all();

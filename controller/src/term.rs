@@ -71,7 +71,9 @@ impl Terms {
 
     /// Leadership was lost.
     pub fn end(&mut self) {
-        self.at_hand = None;
+        if let Some(term) = self.at_hand.take() {
+            tracing::info!(term = term.number, "the term ends");
+        }
         self.awaited.send_replace(Vec::new());
     }
 
