@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod beginning;
+mod bursts;
 mod choosing;
 mod configuration;
 mod faults;
@@ -20,6 +21,7 @@ mod writing;
 
 use herald_tests::lab::Lab;
 
+use crate::bursts::Fate;
 use crate::stage::Stage;
 
 #[tokio::test]
@@ -55,7 +57,25 @@ async fn two_replicas_never_double_and_never_lose() -> anyhow::Result<()> {
         let stage = Stage::set(lab).await?;
         stage.story("one replica ends", replicas::the_other_takes_over).await?;
         stage.story("a broken pool", replicas::a_standby_knows_the_last_good_version).await?;
-        stage.story("bursts", replicas::bursts_survive_a_death_in_their_middle).await
+        stage.story("a double", replicas::a_double_is_healed_by_the_next_leader).await?;
+        stage.story("after an outage", replicas::a_crash_soon_after_an_outage).await?;
+        let fates = [Fate::Death, Fate::Pause, Fate::Cut, Fate::Word];
+        stage.story("bursts", async |stage| bursts::are_survived(stage, &fates, 6).await).await?;
+        let hides = replicas::what_a_hanging_watch_hides_is_not_given_again;
+        stage.story("a hanging watch", hides).await
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "takes four minutes: cargo test -p herald-tests --test allocating -- --ignored"]
+async fn twenty_deaths_and_twenty_pauses_in_bursts_are_survived() -> anyhow::Result<()> {
+    Lab::run(1, async |lab| {
+        let stage = Stage::set(lab).await?;
+        stage.controller(0)?;
+        stage.leads(0).await?;
+        replicas::stands_by(&stage, 1).await?;
+        bursts::are_survived(&stage, &[Fate::Death, Fate::Pause], 40).await
     })
     .await
 }

@@ -1,33 +1,26 @@
 //! Two controllers: one works, and the other takes over.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, ensure};
-use futures::future::{try_join, try_join_all};
 use herald_tests::lab::process::Process;
+use herald_tests::lab::relay::Fault;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Service;
-use kube::api::{DeleteParams, ListParams, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config, ResourceExt as _};
+use kube::{Api, ResourceExt as _};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::history::{doubled, times};
-use crate::stage::{METRICS, READY, SETTLE, SYSTEM, Stage, addresses, of};
+use crate::history::doubled;
+use crate::stage::{METRICS, READY, SETTLE, SYSTEM, Stage, annotated, of, said};
 
 /// From the death of the leader to an address from the other.
 const AFTER_A_CRASH: Duration = Duration::from_secs(5);
 /// The same when the leader is asked to end.
 const AFTER_A_WORD: Duration = Duration::from_secs(1);
-/// Users of the API server at a time, each by a connection of its own.
-const USERS: usize = 4;
-/// Services that each of them creates.
-const SERVICES_EACH: usize = 50;
 
 /// Which replica leads, by the Lease.
-async fn leader(stage: &Stage<'_>) -> anyhow::Result<u8> {
+pub(crate) async fn leader(stage: &Stage<'_>) -> anyhow::Result<u8> {
     let leases: Api<Lease> = Api::namespaced(stage.lab.client(), SYSTEM);
     stage
         .lab
@@ -42,7 +35,7 @@ async fn leader(stage: &Stage<'_>) -> anyhow::Result<u8> {
 }
 
 /// Starts a replica, which stands by: another leads.
-async fn stands_by(stage: &Stage<'_>, replica: u8) -> anyhow::Result<()> {
+pub(crate) async fn stands_by(stage: &Stage<'_>, replica: u8) -> anyhow::Result<()> {
     stage.controller(replica)?;
     stage
         .lab
@@ -113,93 +106,109 @@ pub(crate) async fn a_standby_knows_the_last_good_version(stage: &Stage<'_>) -> 
     stands_by(stage, old).await
 }
 
-/// A client of its own connection.
-async fn user(stage: &Stage<'_>) -> anyhow::Result<Api<Service>> {
-    let file = Kubeconfig::read_from(stage.lab.kubeconfig()).context("read the kubeconfig")?;
-    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
-    Ok(Api::default_namespaced(Client::try_from(config)?))
-}
-
-/// Creates Services, and deletes each third again, which frees addresses for others.
-async fn use_it(
-    services: Api<Service>,
-    user: usize,
-    created: &AtomicUsize,
-) -> anyhow::Result<Vec<String>> {
-    let mut left = Vec::new();
-    for number in 0..SERVICES_EACH {
-        let name = format!("u{user}-{number}");
-        let service = serde_json::from_value(json!({
-            "metadata": { "name": name },
-            "spec": { "type": "LoadBalancer", "ports": [{ "port": 80 }] },
-        }))?;
-        let told = || format!("create {name}");
-        services.create(&PostParams::default(), &service).await.with_context(told)?;
-        created.fetch_add(1, Ordering::Relaxed);
-        left.push(name);
-        if number % 3 == 2 {
-            let oldest = left.remove(0);
-            services.delete(&oldest, &DeleteParams::default()).await?;
-        }
-    }
-    Ok(left)
-}
-
-async fn burst(
-    stage: &Stage<'_>,
-    end: impl FnOnce(&Process) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let history = stage.history().await?;
+/// The leader dies soon after the API server was away: the standby may have been the last to find it again.
+pub(crate) async fn a_crash_soon_after_an_outage(stage: &Stage<'_>) -> anyhow::Result<()> {
+    stage.configure(&[("lan", of(&["192.168.112.0/28"]))]).await?;
     let old = leader(stage).await?;
-    let process = stage.running(old)?;
-    let created = AtomicUsize::new(0);
-    let users = try_join_all(
-        (0..USERS).map(async |number| use_it(user(stage).await?, number, &created).await),
-    );
-    let death = async {
-        stage
-            .lab
-            .await_condition("half of them are created", SETTLE, async || {
-                let created = created.load(Ordering::Relaxed);
-                ensure!(created >= USERS * SERVICES_EACH / 2, "{created}");
-                Ok(())
-            })
-            .await?;
-        end(&process)
-    };
-    let (left, ()) = try_join(users, death).await?;
-    let began = Instant::now();
+    stage.lab.stop_api()?;
+    lead(stage, 0).await?;
+    stage.lab.start_api().await?;
+    lead(stage, 1).await?;
+    let took = succeeded(stage, "after-an-outage", Process::kill).await?;
+    ensure!(took <= AFTER_A_CRASH, "{took:?} after a crash; replica {old} led before the outage");
+    Ok(())
+}
+
+/// Waits until so many replicas lead, as they say themselves.
+pub(crate) async fn lead(stage: &Stage<'_>, number: usize) -> anyhow::Result<()> {
+    let what = format!("{number} of the replicas lead");
     stage
         .lab
-        .await_condition("all have addresses", SETTLE, async || {
-            let all = stage.services.list(&ListParams::default()).await?.items;
-            let without = all
-                .iter()
-                .filter(|one| one.name_any() != "kubernetes" && addresses(one).is_empty());
-            let without = without.count();
-            ensure!(without == 0, "{without} of {} have none", all.len());
+        .await_condition(&what, SETTLE, async || {
+            let mut leading = Vec::new();
+            for replica in [0, 1] {
+                if stage.series(replica, "herald_controller_leading").await? > 0.5 {
+                    leading.push(replica);
+                }
+            }
+            ensure!(leading.len() == number, "{leading:?}");
+            Ok(())
+        })
+        .await
+}
+
+/// A standby does not know what the leader gave last, because its watch hangs. As leader it asks before it gives.
+pub(crate) async fn what_a_hanging_watch_hides_is_not_given_again(
+    stage: &Stage<'_>,
+) -> anyhow::Result<()> {
+    let reserved = |auto| json!({ "addresses": ["192.168.112.7/32"], "autoAssign": auto });
+    stage.end(1).await?;
+    stage.leads(0).await?;
+    stage.configure(&[("lan", reserved(false))]).await?;
+    let relay = stage.lab.relay().await?;
+    stands_by(stage, 1).await?;
+    let history = stage.history().await?;
+    stage.ask("waits", json!({})).await?;
+    let told = |service: &Service| said(service).is_some();
+    stage.sees("it is told that there is nothing", SETTLE, "waits", told).await?;
+    let silence = relay.inflict(Fault::Silence, |asked| asked.watch && asked.is_about("services"));
+    stage
+        .lab
+        .await_condition("the standby's watch hangs", SETTLE, async || {
+            ensure!(silence.hits() > 0, "it does not");
             Ok(())
         })
         .await?;
-    let left: Vec<String> = left.into_iter().flatten().collect();
-    eprintln!("{} Services, all served {:.2?} after the last", left.len(), began.elapsed());
-    let versions = history.since(0).await?;
-    let doubled = doubled(&versions);
+    // What it opens anew is as ever; the watch that runs stays silent for good.
+    drop(silence);
+    stage.ask("granted", annotated("metallb.io/address-pool", "lan")).await?;
+    stage.has("granted", &["192.168.112.7"]).await?;
+    stage.running(0)?.kill()?;
+    // As far as the standby's watches tell, this address is free now, and somebody waits for one.
+    stage.pool("lan", reserved(true)).await?;
+    stage.leads(1).await?;
+    stage.pool("more", of(&["192.168.113.0/32"])).await?;
+    stage.has("waits", &["192.168.113.0"]).await?;
+    let doubled = doubled(&history.since(0).await?);
     ensure!(doubled.is_empty(), "{doubled:#?}");
-    for name in &left {
-        let times = times(&versions, name);
-        ensure!(times == 2, "{name} was stored {times} times");
-    }
-    process.exited(SETTLE).await?;
-    stands_by(stage, old).await?;
-    stage.clear().await
+    stands_by(stage, 0).await
 }
 
-pub(crate) async fn bursts_survive_a_death_in_their_middle(
-    stage: &Stage<'_>,
-) -> anyhow::Result<()> {
-    stage.configure(&[("lan", of(&["192.168.112.0/24"]))]).await?;
-    burst(stage, Process::kill).await?;
-    burst(stage, Process::sigterm).await?;
-    burst(stage, Process::kill).await
+/// What no leader does, a hand can do while none leads.
+pub(crate) async fn a_double_is_healed_by_the_next_leader(stage: &Stage<'_>) -> anyhow::Result<()> {
+    stage.configure(&[("lan", of(&["192.168.112.0/28"]))]).await?;
+    stage.ask("older", json!({})).await?;
+    let older = stage.has("older", &["192.168.112.0"]).await?;
+    // Ages are told apart by the second.
+    let created = older.creation_timestamp().context("no time of creation")?.0.as_second();
+    stage
+        .lab
+        .await_condition("another second has begun", SETTLE, async || {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+            ensure!(i64::try_from(now)? > created, "{now}");
+            Ok(())
+        })
+        .await?;
+    stage.ask("younger", json!({})).await?;
+    stage.has("younger", &["192.168.112.1"]).await?;
+    let old = leader(stage).await?;
+    stage.end(1 - old).await?;
+    stage.end(old).await?;
+    let same = json!({ "loadBalancer": { "ingress": [{ "ip": "192.168.112.0" }] } });
+    stage.change_status("younger", same).await?;
+    stage.controller(0)?;
+    stage.has("younger", &["192.168.112.1"]).await?;
+    let now = stage.services.get("older").await?;
+    ensure!(now == older, "{older:#?} became {now:#?}");
+    stage
+        .lab
+        .await_condition("it is told why", SETTLE, async || {
+            let told = stage.told_in("default", "younger").await?;
+            let why = told.iter().find(|told| told.reason == "ClearAssignment");
+            let why = why.with_context(|| format!("{told:#?}"))?;
+            ensure!(why.message.contains("default/older"), "{why:?}");
+            Ok(())
+        })
+        .await?;
+    stands_by(stage, 1).await
 }
