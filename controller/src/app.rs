@@ -1,9 +1,10 @@
 //! Starts every task, holds the picture of the channels, shuts down in order.
 //!
 //! ```text
-//!   four caches ── Dirty ──▶ ┌───────────┐ ── letters (≤ 16 under way) ──▶ API server
+//!   five caches ── Dirty ──▶ ┌───────────┐ ── letters (≤ 16 under way) ──▶ API server
 //!   election ── standing ──▶ │ main loop │ ── notes (bounded) ──▶ Events task ──▶ API server
 //!   retry, heartbeat ──────▶ └───────────┘ ── figures ──▶ metrics ◀── HTTP task
+//!                                  └── watch<Verdict> ──▶ ConfigurationState task ──▶ API server
 //! ```
 //!
 //! The main loop is the only one that decides and the only one that waits for all of them. It ends first: then the
@@ -14,8 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use herald_api::crd::configuration_state::Verdict;
 use herald_cluster::cache::Dirty;
 use herald_cluster::client::connect;
+use herald_cluster::configuration_state::{Component, Pod, keep_state};
 use herald_cluster::events::{Recorder, recorder};
 use herald_cluster::leader::bound::SERVED_WITHIN;
 use herald_cluster::leader::{Candidacy, Leadership, Timing, elect};
@@ -92,6 +95,10 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> anyhow::
     for task in tasks {
         followers.spawn(task);
     }
+    let pod = settings.name.clone().zip(settings.pod_uid.clone());
+    let component = Component::controller(&namespace, pod.map(|(name, uid)| Pod { name, uid }));
+    let (verdict, verdicts) = watch::channel(None);
+    followers.spawn(keep_state(&clients.watches, clients.writes.clone(), component, verdicts));
     let endpoints =
         serve(settings.endpoints, Arc::new(registry), health, reached(&end, |end| end.endpoints));
     let endpoints = tokio::spawn(endpoints.await.context("serving metrics and health")?);
@@ -121,6 +128,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> anyhow::
         metrics,
         writing: Arc::new(Writing { client: letters, namespace }),
         terms,
+        verdict,
         again: None,
         doubt_ends: None,
     };
@@ -201,6 +209,8 @@ struct MainLoop {
     metrics: Metrics,
     writing: Arc<Writing>,
     terms: Terms,
+    /// What is said of the whole configuration; nothing by who does not lead.
+    verdict: watch::Sender<Option<Verdict>>,
     /// When the last plan wants another.
     again: Option<Instant>,
     /// Until then a write whose answer was lost may be stored.
@@ -271,11 +281,13 @@ impl MainLoop {
         // Asked before the snapshot is taken, which then holds what the term waited for.
         let open = self.terms.is_open(now, || self.caches.list_anew());
         if !self.caches.is_synced() {
+            self.say(self.caches.unreadable().filter(|_| term.is_some()).map(Verdict::Unknown));
             return;
         }
         let snapshot = self.caches.snapshot();
         self.planner.observe(&snapshot);
         self.metrics.configuration(self.planner.has_configuration(), self.planner.is_stale());
+        self.say(open.then(|| self.planner.verdict()));
         if !open {
             return;
         }
@@ -288,7 +300,16 @@ impl MainLoop {
         self.queue.extend(decision.letters);
     }
 
+    fn say(&self, verdict: Option<Verdict>) {
+        self.verdict.send_if_modified(|said| {
+            let news = *said != verdict;
+            *said = verdict;
+            news
+        });
+    }
+
     fn stand_by(&mut self) {
+        self.say(None);
         if self.terms.number().is_some() {
             tracing::info!("it leads no more");
         }

@@ -6,6 +6,7 @@ mod services;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use herald_api::crd::configuration_state::Verdict as ConfigurationVerdict;
 use herald_api::parse::demand::{Asked, NotOurs, Ours};
 use herald_cluster::events::Note;
 use herald_core::address::Family;
@@ -108,6 +109,11 @@ impl Planner {
     /// Whether an object exists whose present version is not in force.
     pub fn is_stale(&self) -> bool {
         !self.judging.problems().is_empty()
+    }
+
+    /// What is to be said of the configuration as a whole.
+    pub fn verdict(&self) -> ConfigurationVerdict {
+        ConfigurationVerdict::of(self.judging.problems())
     }
 
     /// Whether any configuration is in force.

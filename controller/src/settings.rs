@@ -20,6 +20,8 @@ pub struct Settings {
     pub class: Option<String>,
     /// This replica's name, as the Lease and the Events tell it; `None`: the host's name.
     pub name: Option<String>,
+    /// The uid of the pod that it runs in, if it runs in one.
+    pub pod_uid: Option<String>,
     /// Where metrics and health are served.
     pub endpoints: Endpoints,
 }
@@ -49,6 +51,10 @@ pub struct Flags {
     /// This replica's name in the Lease and in Events. Without it: the host's name.
     #[arg(long, value_name = "NAME", env = "METALLB_POD_NAME")]
     pub pod_name: Option<String>,
+
+    /// The uid of the pod that it runs in: what it reports about itself goes with the pod.
+    #[arg(long, value_name = "UID", env = "POD_UID")]
+    pub pod_uid: Option<String>,
 
     /// The port of /metrics (plain HTTP); 0 for none.
     #[arg(long, value_name = "PORT", default_value_t = 9120)]
@@ -111,6 +117,7 @@ impl Flags {
             namespace: filled(self.namespace),
             class: filled(self.lb_class),
             name: filled(self.pod_name),
+            pod_uid: filled(self.pod_uid),
             endpoints: Endpoints {
                 metrics_host: self.listen,
                 metrics_port: self.port,

@@ -149,6 +149,14 @@ impl Watch {
         health.ready_when(namespaces.kind(), move || namespaces.readiness());
     }
 
+    /// What keeps the configuration from being read at all, if that is known.
+    pub fn unreadable(&self) -> Option<String> {
+        let pools = self.pools.trouble().and_then(|_| self.pools.readiness().err());
+        let advertisements =
+            || self.advertisements.trouble().and_then(|_| self.advertisements.readiness().err());
+        pools.or_else(advertisements)
+    }
+
     /// What there is now.
     pub fn snapshot(&self) -> Snapshot {
         let bgp = &self.bgp_advertisements;

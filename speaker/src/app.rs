@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   5 cache keepers ──Dirty──▶ planner ──watch<Plan>───────┐        (a sixth keeper tells the clients all API servers)
+//!                                 └──watch<Verdict>──▶ ConfigurationState task
 //!   Lease watch ─────────────────mpsc(1024)────────────────┤
 //!   link watcher ────────────────watch<Links>──────────────┼──▶ the loop (apply) ──▶ responder ──▶ the wire
 //!   responder's ports ───────────mpsc(1024): heard─────────┤         │
@@ -16,8 +17,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use herald_api::crd::configuration_state::Verdict;
 use herald_cluster::cache::Dirty;
 use herald_cluster::client::connect;
+use herald_cluster::configuration_state::{Component, keep_state};
 use herald_cluster::events::recorder;
 use herald_cluster::leases::{LeaseWriter, watch_leases};
 use herald_cluster::servers::follow_servers;
@@ -97,7 +100,12 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let planner = Planner::new(node.clone(), settings.ignore_exclude_label);
     let services = caches.services.clone();
     let (plan_tx, plans) = watch::channel(None);
-    tasks.spawn(plan_on_change(planner, caches, dirty, plan_tx, figures.clone(), planning));
+    let (verdict, verdicts) = watch::channel(None);
+    let component = Component::speaker(&namespace, &node, settings.pod);
+    let keeping = keep_state(&clients.watches, clients.writes.clone(), component, verdicts);
+    tasks.spawn(async move { match keeping.await {} });
+    let said = Said { plans: plan_tx, verdict, figures: figures.clone() };
+    tasks.spawn(plan_on_change(planner, caches, dirty, said, planning));
     let reporter = Reporter::new(node.clone(), recorder, services, figures, standing);
     let ears = Ears { leases, plans, links: link_changes, heard, stop: stopped };
     let writer = || LeaseWriter::new(clients.leases.clone(), &namespace);
@@ -132,13 +140,29 @@ fn watch_readiness(health: &Health, caches: &Caches, standing: &Arc<Mutex<Standi
     });
 }
 
+/// Where it is said what was planned.
+struct Said {
+    plans: watch::Sender<Option<Arc<Plan>>>,
+    verdict: watch::Sender<Option<Verdict>>,
+    figures: Figures,
+}
+
+impl Said {
+    fn judge(&self, verdict: Verdict) {
+        self.verdict.send_if_modified(|said| {
+            let news = said.as_ref() != Some(&verdict);
+            *said = Some(verdict);
+            news
+        });
+    }
+}
+
 /// Plans whenever something has changed, once all caches are there. The plan that goes out is new.
 async fn plan_on_change(
     mut planner: Planner,
     caches: Caches,
     dirty: Dirty,
-    plans: watch::Sender<Option<Arc<Plan>>>,
-    figures: Figures,
+    said: Said,
     heartbeat: Heartbeat,
 ) -> anyhow::Result<()> {
     let mut synced = false;
@@ -149,14 +173,18 @@ async fn plan_on_change(
         if !synced {
             synced = caches.readiness().is_ok();
         }
+        if !synced && let Some(why) = caches.unreadable() {
+            said.judge(Verdict::Unknown(why));
+        }
         if !changed || !synced {
             continue;
         }
         let began = Instant::now();
         let plan = planner.plan(&caches);
-        figures.configured.set(i64::from(planner.is_configured()));
-        figures.stale.set(i64::from(planner.is_stale()));
-        plans.send_if_modified(|last| {
+        said.figures.configured.set(i64::from(planner.is_configured()));
+        said.figures.stale.set(i64::from(planner.is_stale()));
+        said.judge(planner.verdict());
+        said.plans.send_if_modified(|last| {
             let new = last.as_deref() != Some(&plan);
             if new {
                 *last = Some(Arc::new(plan));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use herald_api::crd::configuration_state::Verdict;
 use herald_core::config::{Configuration, Object, Offers, Problem, settle};
 use herald_core::label::Labels;
 use herald_core::name::{NodeName, PoolName, ServiceId};
@@ -45,6 +46,11 @@ impl Planner {
     /// Whether some configuration object's present version is not in force.
     pub fn is_stale(&self) -> bool {
         !self.problems.is_empty()
+    }
+
+    /// What is to be said of the configuration as a whole.
+    pub fn verdict(&self) -> Verdict {
+        Verdict::of(&self.problems)
     }
 
     /// Whether any pool or advertisement is in force.

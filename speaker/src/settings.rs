@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use herald_cluster::client::Options;
+use herald_cluster::configuration_state::Pod;
 use herald_core::name::NodeName;
 use herald_telemetry::log::Level;
 use herald_telemetry::serve::Endpoints;
@@ -25,6 +26,8 @@ pub struct Settings {
     pub class: Option<String>,
     /// Whether nodes that bear the exclude label announce all the same.
     pub ignore_exclude_label: bool,
+    /// The pod that it runs in, if it runs in one.
+    pub pod: Option<Pod>,
     /// Where metrics and health are served.
     pub endpoints: Endpoints,
     /// MetalLB's file of interfaces to leave alone.
@@ -62,6 +65,14 @@ pub struct Flags {
     #[arg(long)]
     pub ignore_exclude_lb: bool,
 
+    /// The pod that it runs in: with its uid, what it reports about itself goes with the pod.
+    #[arg(long, value_name = "NAME", env = "METALLB_POD_NAME")]
+    pub pod_name: Option<String>,
+
+    /// That pod's uid.
+    #[arg(long, value_name = "UID", env = "POD_UID")]
+    pub pod_uid: Option<String>,
+
     /// The port of /metrics (plain HTTP); 0 for none.
     #[arg(long, value_name = "PORT", default_value_t = 9120)]
     pub port: u16,
@@ -91,8 +102,6 @@ pub struct Flags {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Taken for the sake of MetalLB's manifests, without effect")]
 struct Ignored {
-    #[arg(long, value_name = "NAME", env = "METALLB_POD_NAME", hide_env = true)]
-    pod_name: Option<String>,
     #[arg(long, value_name = "IP")]
     ml_bindaddr: Option<String>,
     #[arg(long, value_name = "PORT")]
@@ -131,6 +140,9 @@ impl Flags {
             namespace: filled(self.namespace),
             class: filled(self.lb_class),
             ignore_exclude_label: self.ignore_exclude_lb,
+            pod: filled(self.pod_name)
+                .zip(filled(self.pod_uid))
+                .map(|(name, uid)| Pod { name, uid }),
             endpoints: Endpoints {
                 metrics_host: self.host,
                 metrics_port: self.port,

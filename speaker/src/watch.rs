@@ -135,6 +135,14 @@ impl Follow<'_> {
 }
 
 impl Caches {
+    /// What keeps the configuration from being read at all, if that is known.
+    pub fn unreadable(&self) -> Option<String> {
+        let pools = self.pools.trouble().and_then(|_| self.pools.readiness().err());
+        let advertisements =
+            || self.advertisements.trouble().and_then(|_| self.advertisements.readiness().err());
+        pools.or_else(advertisements)
+    }
+
     /// The first that has not been listed yet, and why.
     ///
     /// # Errors

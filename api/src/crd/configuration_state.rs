@@ -5,6 +5,7 @@
 // Each column of `kubectl get` is a `printcolumn(..)` of its own, which the lint takes for a slip.
 #![expect(clippy::duplicated_attributes, reason = "printcolumn repeats by design")]
 
+use herald_core::config::Problem;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
@@ -78,6 +79,15 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// The verdict on a configuration that can be read and has these problems.
+    pub fn of(problems: &[Problem]) -> Self {
+        if problems.is_empty() {
+            return Self::Valid;
+        }
+        let sentence = |problem: &Problem| format!("{}: {problem}", problem.object);
+        Self::Invalid(problems.iter().map(sentence).collect())
+    }
+
     /// The status that an object should bear whose status is `before`, with this as the component's condition
     /// `condition`.
     ///
@@ -167,6 +177,17 @@ mod tests {
         let condition = &unknown.conditions[0];
         assert_eq!((&*condition.status, &*condition.reason), ("Unknown", "UnknownError"));
         assert_eq!((unknown.result.as_deref(), &*condition.message), (Some("Unknown"), "why"));
+    }
+
+    #[test]
+    fn each_problem_is_a_sentence_that_names_its_object() {
+        use herald_core::config::{InForce, Object, Refusal};
+        assert_eq!(Verdict::of(&[]), Verdict::Valid);
+        let (object, refusals) = (Object::Pool("gold".into()), vec![Refusal::NoPrefixes]);
+        let problem = Problem { object, refusals, in_force: InForce::Nothing };
+        let words =
+            "IPAddressPool gold: pool has no prefixes defined. No version of it is in force.";
+        assert_eq!(Verdict::of(&[problem]), Verdict::Invalid(vec![words.to_owned()]));
     }
 
     #[test]

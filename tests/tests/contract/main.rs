@@ -161,10 +161,14 @@ async fn advertisements_need_no_spec_and_take_conditions(lab: &Lab) -> anyhow::R
 
 async fn each_component_may_do_what_it_does_and_no_more(lab: &Lab) -> anyhow::Result<()> {
     /// Who, verb, what, and whether it may.
-    const CASES: [(&str, &str, &str, bool); 16] = [
+    const CASES: [(&str, &str, &str, bool); 24] = [
         ("herald-controller", "patch", "services/status", true),
         ("herald-controller", "watch", "namespaces", true),
         ("herald-controller", "patch", "ipaddresspools.metallb.io/status", true),
+        ("herald-controller", "watch", "bgpadvertisements.metallb.io", true),
+        ("herald-controller", "patch", "configurationstates.metallb.io/controller", true),
+        ("herald-controller", "patch", "configurationstates.metallb.io/speaker-node1", false),
+        ("herald-controller", "delete", "configurationstates.metallb.io/controller", false),
         ("herald-controller", "update", "leases.coordination.k8s.io/herald-controller", true),
         ("herald-controller", "update", "leases.coordination.k8s.io/speaker-node1", false),
         ("herald-controller", "delete", "leases.coordination.k8s.io/herald-controller", false),
@@ -174,6 +178,10 @@ async fn each_component_may_do_what_it_does_and_no_more(lab: &Lab) -> anyhow::Re
         ("herald-speaker", "watch", "endpointslices.discovery.k8s.io", true),
         ("herald-speaker", "watch", "nodes", true),
         ("herald-speaker", "delete", "leases.coordination.k8s.io", true),
+        ("herald-speaker", "patch", "configurationstates.metallb.io/status", true),
+        ("herald-speaker", "create", "configurationstates.metallb.io", true),
+        ("herald-speaker", "delete", "configurationstates.metallb.io", false),
+        ("herald-speaker", "patch", "ipaddresspools.metallb.io/status", false),
         ("herald-speaker", "patch", "services/status", false),
         ("herald-speaker", "update", "services", false),
         ("herald-speaker", "patch", "nodes", false),
