@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use self::refusals::Refusals;
 use super::announcement::Announcements;
 use super::claim::{self, HAND_OVER, Leaving, Standing, State};
 use super::peers::Peers;
@@ -22,6 +23,7 @@ use report::Cause;
 
 mod facts;
 mod leases;
+mod refusals;
 pub mod report;
 
 /// One delay of R4, unless writes are slow.
@@ -146,6 +148,7 @@ pub struct Machine {
     relisted: Option<Moment>,
     /// A rival was heard to use an address that this speaker owns: only a list settles that.
     rivalled: bool,
+    refusals: Refusals,
     /// Confirmed writes that the watch may not have shown yet, and when each was confirmed.
     confirmed: BTreeMap<LeaseKey, Moment>,
     dirty: BTreeSet<IpAddr>,
@@ -176,6 +179,7 @@ impl Machine {
             relist_at: None,
             relisted: None,
             rivalled: false,
+            refusals: Refusals::default(),
             confirmed: BTreeMap::new(),
             dirty: BTreeSet::new(),
             all_dirty: false,
@@ -448,7 +452,8 @@ impl Machine {
     fn step(&mut self, address: IpAddr, now: Moment) {
         let facts = self.facts(address, now);
         let step = claim::step(self.state(address), &facts, now);
-        self.timers.set(address, step.deadline);
+        let allowed = self.refusals.until(address, now);
+        self.timers.set(address, step.deadline.into_iter().chain(allowed).min());
         if step.write.is_none() && step.state == State::Idle && !self.parts.contains_key(&address) {
             return;
         }

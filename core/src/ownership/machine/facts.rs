@@ -30,7 +30,8 @@ impl Machine {
             fit,
             leaving,
             claim,
-            writable: self.view.is_claim_writable(address),
+            writable: self.view.is_claim_writable(address)
+                && self.refusals.until(address, now).is_none(),
             delay: DELAY.max(self.write_time.times(2)),
         }
     }

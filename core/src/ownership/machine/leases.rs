@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Machine, Output};
 use crate::name::NodeName;
-use crate::ownership::record::{LeaseEvent, LeaseWrite, Session, WriteOutcome};
+use crate::ownership::record::{Claim, LeaseEvent, LeaseWrite, Session, WriteOutcome};
 use crate::ownership::view::{Change, LeaseKey};
 use crate::time::{Moment, Span};
 
@@ -21,6 +21,10 @@ impl Machine {
         };
         let before: Option<BTreeMap<NodeName, Session>> = before;
         self.rivalled &= before.is_none();
+        if let LeaseEvent::Claim(_, Claim { address, .. }) | LeaseEvent::ClaimGone(address) = &event
+        {
+            self.refusals.forget(*address);
+        }
         let change = self.view.show(event);
         self.follow(change, before, now);
         let shown_before = self.session.shown_at();
@@ -72,6 +76,11 @@ impl Machine {
     ) {
         if let Some(change) = self.view.settle(&key, outcome) {
             self.follow(change, None, now);
+        }
+        match (&key, outcome) {
+            (LeaseKey::Claim(address), WriteOutcome::Refused) => self.refusals.add(*address, now),
+            (LeaseKey::Claim(address), WriteOutcome::Stored(_)) => self.refusals.forget(*address),
+            _ => {}
         }
         let patience = match outcome {
             WriteOutcome::Stored(_) => {

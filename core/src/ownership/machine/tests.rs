@@ -530,3 +530,30 @@ fn it_tells_why_it_may_not_answer() {
     speaker.feed(Input::Stop);
     assert_eq!(why(&speaker), Some(Unfit::Leaving));
 }
+
+#[test]
+fn a_claim_whose_writes_are_refused_is_written_ever_more_rarely_until_it_changes() {
+    let mut speaker = Speaker::sure(plan("a", 1, &[("a", 0)]), &[], &[]);
+    let key = LeaseKey::Claim(address(1));
+    let mut own = speaker.machine.view().sessions().next().expect("its own").clone();
+    let mut written = Vec::new();
+    while written.len() < 8 {
+        speaker.pass(50);
+        if speaker.outputs.iter().any(|o| matches!(o, Output::Write(LeaseKey::Session(_), _))) {
+            own = speaker.store_session(true);
+        }
+        if speaker.take_write(&key).is_some() {
+            written.push(speaker.now);
+            speaker.settle_claim(1, WriteOutcome::Refused);
+        }
+        // A list that shows what was known is no news.
+        let listed = vec![(version(speaker.stored), own.clone())];
+        speaker.feed(Input::Leases(LeaseEvent::Listed(listed, Vec::new())));
+    }
+    let waits = written.windows(2).map(|pair| pair[1].since(pair[0]).0 / 1000);
+    assert_eq!(waits.collect::<Vec<_>>(), [1, 2, 4, 8, 16, 30, 30]);
+    let other = speaker.next_version();
+    speaker.feed(Input::Leases(LeaseEvent::Claim(other, claim(1, "b", "gone"))));
+    speaker.pass(50);
+    assert!(speaker.take_write(&key).is_some(), "another claim is another matter");
+}
