@@ -1,0 +1,131 @@
+//! An API server that conflicts, throttles, loses answers and lets watches die: what speakers make of it.
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, ensure};
+use herald_tests::lab::Lab;
+use herald_tests::lab::node::Backend;
+use herald_tests::lab::prober::Prober;
+use herald_tests::lab::relay::{Asked, Fault, Relay};
+use tokio::time::Instant;
+
+use crate::scene::{ASKS, SETTLE, Scene, one_voice};
+
+/// Addresses, each of a Service of its own: one of before all faults, and one that comes with each.
+const VIPS: [&str; 6] = [
+    "192.168.112.1",
+    "192.168.112.2",
+    "192.168.112.3",
+    "192.168.112.4",
+    "192.168.112.5",
+    "192.168.112.6",
+];
+/// How long a fault that is counted by time lasts.
+const LASTING: Duration = Duration::from_secs(5);
+/// A watch that died unnoticed is given up 33 s after it began.
+const WATCH_GIVEN_UP: Duration = Duration::from_secs(40);
+/// Requests a second that two speakers may make while every request fails: renewals and lists, and both sent twice.
+const PATIENT: f64 = 40.0;
+
+struct Tale<'s, 'l> {
+    scene: &'s Scene<'l>,
+    relay: &'s Relay,
+    prober: &'s Prober,
+    backend: &'s Backend,
+}
+
+impl Tale<'_, '_> {
+    /// Inflicts `fault` on what fits, has a Service with `vip` come meanwhile, and ends it when it has befallen something
+    /// and has lasted for `lasting`. Then the address is answered.
+    async fn tell(
+        &self,
+        name: &str,
+        vip: &str,
+        (fault, lasting): (Fault, Duration),
+        fits: impl Fn(&Asked) -> bool + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let asked = self.relay.asked().len();
+        let (begun, inflicted) = (Instant::now(), self.relay.inflict(fault, fits));
+        let vip: IpAddr = vip.parse()?;
+        self.scene.serve(name, "Cluster", &[vip], &[self.backend]).await?;
+        let lab = self.scene.lab;
+        lab.await_condition("the fault has lasted long enough", SETTLE, async || {
+            let (hits, lasted) = (inflicted.hits(), begun.elapsed());
+            ensure!(hits > 0 && lasted >= lasting, "{hits} hits in {lasted:?}");
+            Ok(())
+        })
+        .await?;
+        let (hits, lasted) = (inflicted.hits(), begun.elapsed());
+        drop(inflicted);
+        let asked = self.relay.asked().len() - asked;
+        let ended = Instant::now();
+        self.answered(vip, SETTLE).await.context(name.to_owned())?;
+        let took = ended.elapsed();
+        eprintln!(
+            "{name}: {hits} hits and {asked} requests in {lasted:.1?}, answered {took:.2?} on"
+        );
+        let most = PATIENT * (2.0 + lasted.as_secs_f64());
+        ensure!(f64::from(u32::try_from(asked)?) <= most, "{asked} requests in {lasted:?}");
+        Ok(())
+    }
+
+    async fn answered(&self, vip: IpAddr, deadline: Duration) -> anyhow::Result<()> {
+        let lab = self.scene.lab;
+        let what = format!("{vip} is answered");
+        lab.await_condition(&what, deadline, async || {
+            let mac = self.scene.answered_now(self.prober, vip)?;
+            self.scene.node_of(mac).map(drop)
+        })
+        .await
+    }
+}
+
+fn of_leases(asked: &Asked) -> bool {
+    asked.is_write() && asked.is_about("leases")
+}
+
+#[tokio::test]
+async fn no_fault_of_the_api_server_silences_or_doubles_an_address() -> anyhow::Result<()> {
+    Lab::run(2, async |lab| {
+        let relay = lab.relay().await?;
+        let scene = Scene::set(lab).await?;
+        let backend = &lab.nodes()[0].start_backend("backend").await?;
+        let vips = VIPS.iter().map(|vip| vip.parse()).collect::<Result<Vec<IpAddr>, _>>()?;
+        scene.serve("before", "Cluster", &vips[..1], &[backend]).await?;
+        let speakers = scene.speak()?;
+        scene.await_sessions(lab.nodes()).await?;
+        let prober = &lab.probe(&vips, ASKS).await?;
+        scene.await_owner(prober, &vips[..1]).await?;
+        let began = SystemTime::now();
+        let tale = Tale { scene: &scene, relay, prober, backend };
+        let briefly = Duration::from_millis(500);
+        tale.tell("conflicts", VIPS[1], (Fault::Answer(409), briefly), of_leases).await?;
+        tale.tell("answers", VIPS[2], (Fault::AnswerLost, LASTING), of_leases).await?;
+        tale.tell("throttled", VIPS[3], (Fault::Answer(429), LASTING), |_| true).await?;
+        tale.tell("history", VIPS[4], (Fault::Gone, briefly), |asked| asked.watch).await?;
+        scene.await_sessions(lab.nodes()).await?;
+        // Watches of every kind die and do not say so.
+        let silence = relay.inflict(Fault::Silence, |asked| asked.watch);
+        let dead = async || Ok(ensure!(silence.hits() >= 14, "{}", silence.hits()));
+        lab.await_condition("every watch of both is dead", SETTLE, dead).await?;
+        drop(silence);
+        let died = Instant::now();
+        scene.serve("silent", "Cluster", &vips[5..], &[backend]).await?;
+        tale.answered(vips[5], WATCH_GIVEN_UP).await?;
+        eprintln!("answered {:.1?} after the watches died", died.elapsed());
+        let ended = SystemTime::now();
+        for speaker in speakers {
+            ensure!(speaker.status()?.is_none(), "{} was ended by a fault", speaker.name());
+        }
+        for vip in &vips {
+            let seen = prober.seen(*vip)?;
+            one_voice(*vip, &seen.between(began, ended))?;
+        }
+        let first = prober.seen(vips[0])?.between(began, ended);
+        let (asks, unanswered) = (first.asks.len(), first.unanswered());
+        ensure!(asks > 1000 && unanswered == 0, "{unanswered} of {asks} for {}", vips[0]);
+        Ok(())
+    })
+    .await
+}
