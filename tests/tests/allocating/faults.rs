@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use futures::future::try_join_all;
+use futures::future::{try_join, try_join_all};
 use herald_tests::lab::relay::{Asked, Fault, Infliction, Relay};
 use serde_json::json;
 use tokio::time::Instant;
@@ -72,7 +72,7 @@ impl Tale<'_> {
             self.name
         );
         ensure!(
-            f64::from(u32::try_from(asked)?) <= PATIENT * (1.0 + lasted.as_secs_f64()),
+            f64::from(u32::try_from(asked)?) <= PATIENT * (2.0 + lasted.as_secs_f64()),
             "{asked} requests in {lasted:?}"
         );
         let versions = history.since(0).await?;
@@ -157,5 +157,55 @@ pub(crate) async fn silent_watches_are_given_up(stage: &Stage<'_>) -> anyhow::Re
     let versions = history.since(0).await?;
     let doubled = doubled(&versions);
     ensure!(doubled.is_empty(), "{doubled:#?}");
+    Ok(())
+}
+
+/// Services that are created while the API server is killed and begins anew.
+const BURST: usize = 60;
+
+/// The API server is killed in the middle of a burst: creations, grants and the Lease are all under way.
+pub(crate) async fn a_server_that_is_killed_in_a_burst(stage: &Stage<'_>) -> anyhow::Result<()> {
+    stage.configure(&[("lan", of(&["192.168.112.0/24"]))]).await?;
+    let processes = [stage.running(0)?, stage.running(1)?];
+    let history = stage.history().await?;
+    let names: Vec<String> = (0..BURST).map(|number| format!("burst-{number}")).collect();
+    let create = async |name: &String| {
+        let ask = async || match stage.ask(name, json!({})).await {
+            // An attempt whose answer was lost.
+            Err(error) if format!("{error:#}").contains("AlreadyExists") => Ok(()),
+            asked => asked.map(drop),
+        };
+        stage.lab.await_condition("it is created", SETTLE, ask).await
+    };
+    let users = try_join_all(names.chunks(BURST / 4).map(async |own| {
+        for name in own {
+            create(name).await?;
+        }
+        anyhow::Ok(())
+    }));
+    let death = async {
+        let served = || history.seen().iter().filter(|one| !one.addresses.is_empty()).count();
+        let some = async || Ok(ensure!(served() > BURST / 4, "{}", served()));
+        stage.lab.await_condition("some are served", SETTLE, some).await?;
+        stage.lab.stop_api()?;
+        let served = served();
+        ensure!(served < BURST, "the burst was over before");
+        stage.lab.start_api().await?;
+        anyhow::Ok(Instant::now())
+    };
+    let (_, back) = try_join(users, death).await?;
+    let served = names.iter().map(|name| stage.has_any_within(name, BACK_TO_WORK));
+    try_join_all(served).await?;
+    eprintln!("{BURST} Services served {:.2?} after the API server was back", back.elapsed());
+    let versions = history.since(0).await?;
+    let doubled = doubled(&versions);
+    ensure!(doubled.is_empty(), "{doubled:#?}");
+    for name in &names {
+        let times = times(&versions, name);
+        ensure!(times == 2, "{name} was stored {times} times");
+    }
+    for process in processes {
+        ensure!(process.status()?.is_none(), "{} ended with the API server", process.name());
+    }
     Ok(())
 }

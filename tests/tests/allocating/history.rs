@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use futures::TryStreamExt as _;
 use k8s_openapi::api::core::v1::Service;
-use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::api::{ListParams, VersionMatch, WatchEvent, WatchParams};
+use kube::core::ObjectList;
 use kube::{Api, Client, ResourceExt as _};
 use tokio::task::JoinHandle;
+use tokio::time::{interval, timeout};
 
 use herald_tests::lab::wait::await_condition;
 
@@ -45,7 +48,7 @@ impl Drop for History {
 }
 
 impl History {
-    /// Begins now: what exists already is not in it. It ends when the API server does.
+    /// Begins now: what exists already is not in it. It outlives the API server.
     pub(crate) async fn begin(client: Client) -> anyhow::Result<Self> {
         let all: Api<Service> = Api::all(client.clone());
         let list = all.list(&ListParams::default()).await.context("list Services")?;
@@ -117,28 +120,98 @@ fn lock(versions: &Mutex<Vec<Version>>) -> MutexGuard<'_, Vec<Version>> {
 
 async fn follow(all: Api<Service>, mut from: String, versions: Arc<Mutex<Vec<Version>>>) {
     loop {
-        let Ok(watch) = all.watch(&WatchParams::default(), &from).await else { return };
-        let mut watch = pin!(watch);
-        while let Ok(Some(event)) = watch.try_next().await {
-            let (service, gone) = match event {
-                WatchEvent::Added(service) | WatchEvent::Modified(service) => (service, false),
-                WatchEvent::Deleted(service) => (service, true),
-                WatchEvent::Bookmark(bookmark) => {
-                    from = bookmark.metadata.resource_version;
-                    continue;
-                }
-                WatchEvent::Error(_) => return,
-            };
-            from = service.resource_version().unwrap_or_default();
-            let version = Version {
-                service: id(&service),
-                number: number(&service),
-                gone,
-                addresses: addresses(&service),
-                pool: pool(&service),
-            };
-            lock(&versions).push(version);
+        if !watch(&all, &mut from, &versions).await
+            && fill(&all, &mut from, &versions).await.is_err()
+        {
+            // It is away for longer than any test waits.
+            return;
         }
+    }
+}
+
+/// Follows one watch to its end; whether it ended as it should.
+async fn watch(all: &Api<Service>, from: &mut String, versions: &Mutex<Vec<Version>>) -> bool {
+    let Ok(watch) = all.watch(&WatchParams::default(), from).await else { return false };
+    let mut watch = pin!(watch);
+    loop {
+        let (service, gone) = match watch.try_next().await {
+            Ok(Some(WatchEvent::Added(service) | WatchEvent::Modified(service))) => {
+                (service, false)
+            }
+            Ok(Some(WatchEvent::Deleted(service))) => (service, true),
+            Ok(Some(WatchEvent::Bookmark(bookmark))) => {
+                *from = bookmark.metadata.resource_version;
+                continue;
+            }
+            Ok(None) => return true,
+            Ok(Some(WatchEvent::Error(_))) | Err(_) => return false,
+        };
+        *from = service.resource_version().unwrap_or_default();
+        lock(versions).push(version(&service, gone));
+    }
+}
+
+/// Reads what was stored since `from` from the store itself, moment by moment: an API server that has just begun cannot
+/// watch what was before it.
+async fn fill(
+    all: &Api<Service>,
+    from: &mut String,
+    versions: &Mutex<Vec<Version>>,
+) -> anyhow::Result<()> {
+    let present = list(all, &ListParams::default()).await?;
+    let until: u64 = present.metadata.resource_version.unwrap_or_default().parse()?;
+    let mut before = latest(&lock(versions));
+    for moment in from.parse::<u64>()? + 1..=until {
+        let params = ListParams::default().at(&moment.to_string()).matching(VersionMatch::Exact);
+        let then = list(all, &params).await?.items;
+        for service in then.iter().filter(|one| before.get(&id(one)) != Some(&number(one))) {
+            lock(versions).push(version(service, false));
+        }
+        let now: BTreeMap<_, _> = then.iter().map(|one| (id(one), number(one))).collect();
+        for (service, number) in before.iter().filter(|(service, _)| !now.contains_key(*service)) {
+            let (service, number) = (service.clone(), *number);
+            let (addresses, pool) = (Vec::new(), None);
+            lock(versions).push(Version { service, number, gone: true, addresses, pool });
+        }
+        before = now;
+        *from = moment.to_string();
+    }
+    Ok(())
+}
+
+/// Lists, as soon as the API server answers.
+async fn list(all: &Api<Service>, params: &ListParams) -> anyhow::Result<ObjectList<Service>> {
+    let mut attempts = interval(Duration::from_millis(20));
+    let answered = async {
+        loop {
+            attempts.tick().await;
+            if let Ok(list) = all.list(params).await {
+                return list;
+            }
+        }
+    };
+    timeout(SETTLE, answered).await.context("the API server does not answer")
+}
+
+/// The last version of each Service that there is.
+fn latest(versions: &[Version]) -> BTreeMap<String, u64> {
+    let mut latest = BTreeMap::new();
+    for version in versions {
+        match version.gone {
+            true => latest.remove(&version.service),
+            false => latest.insert(version.service.clone(), version.number),
+        };
+    }
+    latest
+}
+
+fn version(service: &Service, gone: bool) -> Version {
+    Version {
+        service: id(service),
+        number: number(service),
+        gone,
+        addresses: addresses(service),
+        pool: pool(service),
     }
 }
 

@@ -99,6 +99,7 @@ async fn no_fault_of_the_api_server_loses_or_doubles_an_address() -> anyhow::Res
     Lab::run(1, async |lab| {
         let stage = Stage::set(lab).await?;
         stage.story("faults that end", faults::faults_that_end_are_outlived).await?;
+        stage.story("a killed server", faults::a_server_that_is_killed_in_a_burst).await?;
         stage.story("silent watches", faults::silent_watches_are_given_up).await
     })
     .await
