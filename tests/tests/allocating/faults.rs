@@ -185,7 +185,10 @@ pub(crate) async fn a_server_that_is_killed_in_a_burst(stage: &Stage<'_>) -> any
     }));
     let death = async {
         let served = || history.seen().iter().filter(|one| !one.addresses.is_empty()).count();
-        let some = async || Ok(ensure!(served() > BURST / 4, "{}", served()));
+        let some = async || {
+            ensure!(served() > BURST / 4, "{}", served());
+            Ok(())
+        };
         stage.lab.await_condition("some are served", SETTLE, some).await?;
         stage.lab.stop_api()?;
         let served = served();

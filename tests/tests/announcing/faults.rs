@@ -107,7 +107,10 @@ async fn no_fault_of_the_api_server_silences_or_doubles_an_address() -> anyhow::
         scene.await_sessions(lab.nodes()).await?;
         // Watches of every kind die and do not say so.
         let silence = relay.inflict(Fault::Silence, |asked| asked.watch);
-        let dead = async || Ok(ensure!(silence.hits() >= 14, "{}", silence.hits()));
+        let dead = async || {
+            ensure!(silence.hits() >= 14, "{}", silence.hits());
+            Ok(())
+        };
         lab.await_condition("every watch of both is dead", SETTLE, dead).await?;
         drop(silence);
         let died = Instant::now();
