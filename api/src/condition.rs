@@ -15,7 +15,8 @@ pub const ADDRESS_ALLOCATED: &str = "heraldlb.io/AddressAllocated";
 /// The reason of a Service that has all that it asks for. Every other reason is [`Why::reason`].
 pub const ALLOCATED: &str = "Allocated";
 
-/// The longest message, in bytes. The API server takes 32 KiB; this is for people, and for ten thousand Services.
+/// The longest sentence that a Service is told, in bytes. The API server takes 32 KiB in a condition; this is for people, and
+/// for ten thousand Services.
 const LONGEST_MESSAGE: usize = 1024;
 
 /// Stands for what did not fit into a message.
@@ -83,7 +84,7 @@ impl AddressAllocated {
         Some(Self {
             status,
             reason: verdict.lacks.as_ref().map_or(ALLOCATED, Why::reason).into(),
-            message: bounded(&Sentence(verdict)),
+            message: bounded(Sentence(verdict).to_string()).into(),
             since: since.unwrap_or_else(|| whole_seconds(now)),
         })
     }
@@ -117,14 +118,13 @@ impl fmt::Display for Sentence<'_> {
     }
 }
 
-/// The text, cut short where it would be longer than anybody reads.
-fn bounded(text: &impl fmt::Display) -> Box<str> {
-    let mut text = text.to_string();
+/// The text, cut short where it would be longer than anybody reads: users' own words may stand in it, at any length.
+pub fn bounded(mut text: String) -> String {
     if text.len() > LONGEST_MESSAGE {
         text.truncate(text.floor_char_boundary(LONGEST_MESSAGE - ELLIPSIS.len()));
         text.push_str(ELLIPSIS);
     }
-    text.into()
+    text
 }
 
 #[cfg(test)]

@@ -293,6 +293,7 @@ impl MainLoop {
         }
         let decision = self.planner.plan(&snapshot, &mut self.outbox, now);
         self.metrics.count_plan();
+        self.metrics.healed(self.outbox.take_healed());
         self.metrics.planned(&decision.figures);
         decision.notes.into_iter().for_each(|note| self.events.publish(note));
         self.again = decision.again;
@@ -356,6 +357,7 @@ impl MainLoop {
         }
         tracing::debug!(subject = ?letter.subject, content = ?letter.content, ?outcome, "wrote");
         let notes = self.outbox.ended(letter, outcome, Instant::now());
+        self.metrics.healed(self.outbox.take_healed());
         notes.into_iter().for_each(|note| self.events.publish(note));
     }
 

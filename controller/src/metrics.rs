@@ -34,6 +34,7 @@ pub struct Metrics {
     plans: Counter,
     untouched: Gauge,
     writes: Family<WithResult, Counter>,
+    healed: Counter,
     lacking: Family<ForReason, Gauge>,
     pools: [Family<OfPool, Gauge>; 7],
     shown: Arc<Mutex<Figures>>,
@@ -68,6 +69,8 @@ impl Metrics {
         herald.register("leading", "1 while this replica leads", metrics.leading.clone());
         herald.register("plans", "Plans made of the whole world", metrics.plans.clone());
         herald.register("writes", "Writes by how they ended", metrics.writes.clone());
+        let help = "Services that lost an address which an older one has too";
+        herald.register("doubles_healed", help, metrics.healed.clone());
         let help = "Services that lack an address, by reason";
         herald.register("services_lacking", help, metrics.lacking.clone());
         let help = "Services left as they are because not every pool is known";
@@ -104,6 +107,11 @@ impl Metrics {
         if matches!(outcome, Outcome::Refused | Outcome::Unclear) {
             self.errors.inc();
         }
+    }
+
+    /// So many Services more lost an address that another has by rights.
+    pub fn healed(&self, services: u64) {
+        self.healed.inc_by(services);
     }
 
     /// One more plan.
@@ -174,6 +182,7 @@ mod tests {
         metrics.planned(&figures(&["gold", "iron"]));
         metrics.planned(&figures(&["gold"]));
         metrics.configuration(true, true);
+        metrics.healed(2);
         let text = herald_telemetry::metrics::encode(&registry).unwrap();
         for line in [
             "metallb_allocator_addresses_total{pool=\"gold\"} 9223372036854775807",
@@ -186,6 +195,7 @@ mod tests {
             "metallb_k8s_client_update_errors_total 0",
             "metallb_k8s_client_config_loaded_bool 1",
             "metallb_k8s_client_config_stale_bool 1",
+            "herald_controller_doubles_healed_total 2",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }

@@ -102,6 +102,8 @@ pub struct Letter {
     pub content: Content,
     /// What is told once it has landed.
     pub notes: Vec<Note>,
+    /// Whether it takes an address that another Service has as well, and by rights.
+    pub heals: bool,
 }
 
 /// How a write ended.
@@ -147,6 +149,7 @@ pub struct Outbox {
     sent: BTreeMap<Subject, Sent>,
     /// Until when no other letter goes to an object of configuration.
     paces: BTreeMap<Subject, Instant>,
+    healed: u64,
 }
 
 /// What the watch shows of an object.
@@ -186,10 +189,16 @@ impl Outbox {
             }
             if shown.bears(&sent.letter.content) && sent.state != State::Landed {
                 notes.append(&mut sent.letter.notes);
+                self.healed += u64::from(sent.letter.heals);
             }
             false
         });
         notes
+    }
+
+    /// How many letters that heal have been stored since this was last asked.
+    pub fn take_healed(&mut self) -> u64 {
+        std::mem::take(&mut self.healed)
     }
 
     /// What the planner must count as held besides what the watch shows.
@@ -273,6 +282,7 @@ impl Outbox {
             Outcome::Landed | Outcome::Unchanged => {
                 let stored = outcome == Outcome::Landed;
                 sent.state = if stored { State::Landed } else { State::Unchanged };
+                self.healed += u64::from(stored && sent.letter.heals);
                 return std::mem::take(&mut sent.letter.notes);
             }
             Outcome::Overtaken => sent.state = State::Overtaken(again),

@@ -92,9 +92,12 @@ impl Planner {
         if !same {
             let before = self.judging.configuration().pools().clone();
             self.judging.settle(snapshot);
-            let pools = self.judging.configuration().pools();
-            if *pools != before {
-                self.pools = Pools::new(pools.values().cloned());
+            let (pools, refused) = (self.judging.configuration().pools(), self.judging.refused());
+            let changed = *pools != before;
+            if changed || refused != *self.pools.refused() {
+                self.pools = Pools::new(pools.values().cloned()).with_refused(refused);
+            }
+            if changed {
                 tracing::info!(pools = pools.len(), "other pools are in force");
             }
         }

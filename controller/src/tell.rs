@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use herald_api::condition::bounded;
 use herald_api::parse::demand::Version;
 use herald_cluster::events::{Note, Severity};
 use herald_core::config::{Object, Problem};
@@ -64,8 +65,8 @@ pub fn cleared(about: &ObjectReference, id: &ServiceId, why: &Why) -> Note {
 /// `has_one` when it has an address all the same.
 pub fn lacking(about: &ObjectReference, id: &ServiceId, why: &Why, has_one: bool) -> Option<Note> {
     let (severity, reason, message) = match why {
-        // A Service gets its cluster IP in the same moment as its existence; all Services at once are told in the log.
-        Why::NoClusterIp | Why::PoolsNotKnown => return None,
+        // A Service gets its cluster IP in the same moment as its existence: one without is headless on purpose.
+        Why::NoClusterIp => return None,
         Why::NotEnoughClusterIps { .. } => {
             (Severity::Warning, "not enough clusterips", why.to_string())
         }
@@ -124,5 +125,5 @@ fn note(
     reason: &'static str,
     message: String,
 ) -> Note {
-    Note { about: about.clone(), severity, reason, message }
+    Note { about: about.clone(), severity, reason, message: bounded(message) }
 }

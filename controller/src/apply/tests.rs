@@ -14,6 +14,7 @@ fn letter(content: Content) -> Letter {
         version: Version { uid: "u".into(), resource_version: "9".into() },
         content,
         notes: Vec::new(),
+        heals: false,
     }
 }
 

@@ -48,6 +48,7 @@ fn letter(resource_version: &str, list: &str) -> Letter {
             allocated: allocated(list),
         },
         notes: vec![note],
+        heals: true,
     }
 }
 
@@ -78,11 +79,13 @@ async fn an_address_is_claimed_from_the_sending_until_the_watch_shows_a_newer_ve
     assert_eq!(claim(&outbox), Some((addresses("10.0.0.1"), false)));
     assert!(!outbox.is_open(&subject(), now));
     assert_eq!(outbox.ended(&letter, Outcome::Landed, now).len(), 1, "told once");
+    assert_eq!((outbox.take_healed(), outbox.take_healed()), (1, 0));
     // The watch lags, and a list may even go back.
     assert_eq!(show(&mut outbox, "9", "") + show(&mut outbox, "8", ""), 0);
     assert_eq!(claim(&outbox), Some((addresses("10.0.0.1"), true)));
     // "10" is later than "9", though not as text.
     assert_eq!(show(&mut outbox, "10", "10.0.0.1"), 0, "not told twice");
+    assert_eq!(outbox.take_healed(), 0);
     assert_eq!(claim(&outbox), None);
     assert!(outbox.is_open(&subject(), now));
 }
@@ -115,6 +118,7 @@ async fn a_lost_answer_is_made_good_by_what_the_watch_shows() {
         outbox.send(&letter, Instant::now());
         outbox.ended(&letter, Outcome::Unclear, Instant::now());
         assert_eq!(show_saying(&mut outbox, "10", shown, message), told);
+        assert_eq!(outbox.take_healed(), u64::from(told == 1));
         assert_eq!(claim(&outbox), None);
     }
 }

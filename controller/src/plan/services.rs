@@ -81,8 +81,21 @@ fn letter(
         notes.extend(ours.deprecated.iter().map(|key| tell::deprecated(&about, key)));
     }
     let content = Content::Addresses { addresses, pool, terms, allocated };
-    let letter = Letter { subject, version: ours.version.clone(), content, notes };
+    let letter = Letter {
+        subject,
+        version: ours.version.clone(),
+        content,
+        notes,
+        heals: heals(ours, verdict),
+    };
     Some((if stays { Changes::Words } else { Changes::Addresses }, letter))
+}
+
+/// Whether two Services came to have one address, which nobody gives them: two controllers wrote, or a hand. To share no
+/// more is another thing.
+fn heals(ours: &Ours, verdict: &Verdict) -> bool {
+    let taken = matches!(verdict.lost, Some(Why::AddressInUse { .. } | Why::PortInUse { .. }));
+    taken && !ours.demand.changed
 }
 
 /// Whether what a Service lacks is worth an Event, after what its condition said before.
@@ -105,6 +118,7 @@ fn unmark(snapshot: &Snapshot, outbox: &Outbox, now: Instant) -> Vec<Letter> {
         version: version.clone(),
         content: Content::Unmark,
         notes: Vec::new(),
+        heals: false,
     });
     letters.filter(|letter| outbox.is_open(&letter.subject, now)).collect()
 }

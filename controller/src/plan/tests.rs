@@ -394,6 +394,7 @@ async fn conditions_that_change_take_a_shared_address_from_the_one_that_no_longe
     annotations["metallb.io/allow-shared-ip"] = json!("");
     world.change("first", "metadata", "annotations", annotations);
     assert_eq!(world.turn().0, ["first - NoneAvailable"]);
+    assert_eq!(world.outbox.take_healed(), 0, "nobody gave it to two that did not fit");
     let bears = &world.objects[&ServiceId::new("shop", "first")]["metadata"]["annotations"];
     assert_eq!(bears.get("heraldlb.io/shared-as"), None);
 }
@@ -406,6 +407,49 @@ async fn a_foreign_class_is_not_touched_whatever_it_bears() {
     world.service("a", &foreign);
     let decision = world.plan();
     assert_eq!((letters(&decision), decision.notes.len()), (Vec::new(), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_a_pool_that_is_broken_from_the_start_reads_what_is_wrong_with_it() {
+    let mut world = World::new(&[("gold", &["10.0.0.0/24"])]);
+    world.pool("iron", &json!({ "addresses": ["10.0.1.9-10.0.1.0"] }));
+    world.service("a", &json!({"metadata": {"annotations": {"metallb.io/address-pool": "iron"}}}));
+    world.service("b", &json!({"spec": {"loadBalancerIP": "10.0.1.1"}}));
+    world.turn();
+    let expected = "False UnknownPool: unknown pool \"iron\": it is there and not in force: \
+                    invalid IP range \"10.0.1.9-10.0.1.0\": it starts after its end";
+    assert_eq!(world.says("a"), expected);
+    assert!(world.says("b").starts_with("Unknown PoolsNotKnown: "), "{}", world.says("b"));
+    // Once it made sense its last good version serves, whatever it says.
+    world.pool("iron", &json!({ "addresses": ["10.0.1.0/24"] }));
+    world.turn();
+    world.pool("iron", &json!({ "addresses": ["10.0.1.9-10.0.1.0"] }));
+    world.turn();
+    assert_eq!(world.says("b"), "True Allocated: 10.0.1.1 from pool iron");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_that_have_one_address_the_younger_loses_it_and_that_is_counted() {
+    let mut world = World::new(&[("gold", &["10.0.0.1-10.0.0.2"])]);
+    for name in ["a", "b"] {
+        world.service(name, &status(&["10.0.0.1"], "gold"));
+    }
+    let (written, told) = world.turn();
+    assert_eq!(written, ["b 10.0.0.2 gold", "a 10.0.0.1 gold"]);
+    assert!(told[0].starts_with("ClearAssignment: "), "{told:?}");
+    assert_eq!(world.outbox.take_healed(), 1);
+    world.change("b", "spec", "loadBalancerIP", json!("10.0.0.1"));
+    world.turn();
+    assert_eq!(world.outbox.take_healed(), 0, "who moves by itself was no double");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_user_writes_at_any_length_is_told_at_a_bounded_one() {
+    let mut world = World::new(&[("gold", &["10.0.0.0/24"])]);
+    world.service("a", &json!({"spec": {"loadBalancerIP": "x".repeat(50_000)}}));
+    let notes = world.turn().1;
+    let short = |text: &String| text.len() < 1100;
+    assert!(notes.len() == 1 && notes.iter().all(short) && short(&world.says("a")));
 }
 
 #[tokio::test(start_paused = true)]

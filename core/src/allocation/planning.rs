@@ -7,6 +7,7 @@ use super::ledger::{At, Ledger};
 use super::pools::{gives, serves};
 use super::{Grant, Outcome, Plan, Stray, Usage, Verdict, World};
 use crate::address::Family;
+use crate::name::PoolName;
 use crate::why::address::{NAMED_AT_MOST, PoolRefusal, Why};
 
 pub(super) fn run(world: &World<'_>) -> Plan {
@@ -274,12 +275,16 @@ impl<'a> Planning<'a> {
         }
         let wanted_pool = match &wants.pool {
             Some(pool) if self.world.pools.named(pool).is_none() => {
-                return Err(Why::UnknownPool { pool: pool.clone() });
+                return Err(self.unknown_pool(pool));
             }
             other => other.as_ref(),
         };
         let Some(pool) = common_pool(self.world, &addresses) else {
-            return Err(Why::NotInPools { addresses });
+            return Err(if self.world.pools.refused().is_empty() {
+                Why::NotInPools { addresses }
+            } else {
+                Why::PoolsNotKnown
+            });
         };
         if let Some(wanted) = wanted_pool
             && *wanted != self.world.pools.at(pool).name
@@ -407,19 +412,14 @@ impl<'a> Planning<'a> {
     /// Why no pool could give anything new.
     fn refusal(&mut self, demand: &Demand, wants: &Wants, families: Families) -> Why {
         let pools = self.world.pools;
-        if pools.is_empty() {
+        if pools.is_empty() && pools.refused().is_empty() {
             return Why::NoPools;
         }
-        let Some(name) = &wants.pool else {
-            let named = pools.len().min(NAMED_AT_MOST);
-            let tried = (0..named)
-                .map(|at| (pools.at(at).name.clone(), self.pool_refusal(demand, at, families)))
-                .collect();
-            return Why::NoneAvailable { tried, more: pools.len() - named };
-        };
+        let Some(name) = &wants.pool else { return self.none_available(demand, families) };
         let pool = name.clone();
-        let Some(at) = pools.at_name(name) else { return Why::UnknownPool { pool } };
+        let Some(at) = pools.at_name(name) else { return self.unknown_pool(name) };
         match self.pool_refusal_of(demand, at, families) {
+            PoolRefusal::NotInForce => self.unknown_pool(name),
             PoolRefusal::NotForService | PoolRefusal::NotAutomatic => {
                 Why::PoolNotForService { pool }
             }
@@ -427,6 +427,22 @@ impl<'a> Planning<'a> {
                 Why::PoolExhausted { pool, family }
             }
         }
+    }
+
+    fn none_available(&mut self, demand: &Demand, families: Families) -> Why {
+        let pools = self.world.pools;
+        let asked = (0..pools.len().min(NAMED_AT_MOST))
+            .map(|at| (pools.at(at).name.clone(), self.pool_refusal(demand, at, families)));
+        let mut tried: Vec<(PoolName, PoolRefusal)> = asked.collect();
+        let refused = pools.refused().keys().map(|name| (name.clone(), PoolRefusal::NotInForce));
+        tried.extend(refused.take(NAMED_AT_MOST - tried.len()));
+        let more = pools.len() + pools.refused().len() - tried.len();
+        Why::NoneAvailable { tried, more }
+    }
+
+    fn unknown_pool(&self, name: &PoolName) -> Why {
+        let refusal = self.world.pools.refused().get(name).cloned().map(Box::new);
+        Why::UnknownPool { pool: name.clone(), refusal }
     }
 
     fn pool_refusal(&mut self, demand: &Demand, at: usize, families: Families) -> PoolRefusal {

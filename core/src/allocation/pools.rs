@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::address::{Family, bits, is_buggy};
 use crate::allocation::demand::Demand;
-use crate::config::{Pool, ServiceAllocation};
+use crate::config::{Pool, Refusal, ServiceAllocation};
 use crate::label::Labels;
 use crate::name::PoolName;
 
@@ -24,6 +24,8 @@ pub struct Pools {
     by_address: [Vec<(u128, u128, usize)>; 2],
     /// Who may give to a Service that names nothing: pinned pools by priority, then the others, each by name.
     automatic: Vec<usize>,
+    /// Pools that are there and give nothing, because no version of them is in force.
+    refused: BTreeMap<PoolName, Refusal>,
 }
 
 impl Pools {
@@ -45,7 +47,19 @@ impl Pools {
             (0..pools.len()).filter(|at| pools[*at].auto_assign).collect();
         // The sort is stable, so equal ranks stay in the order of names.
         automatic.sort_by_key(|at| rank(pools[*at].allocation.as_ref()));
-        Self { pools, by_name, by_address, automatic }
+        Self { pools, by_name, by_address, automatic, refused: BTreeMap::new() }
+    }
+
+    /// The same, and besides them pools that exist and of which no version is in force, each with what is wrong with it.
+    /// They give nothing, and are named to whom they could have served.
+    pub fn with_refused(mut self, refused: BTreeMap<PoolName, Refusal>) -> Self {
+        self.refused = refused;
+        self
+    }
+
+    /// The pools that exist and of which no version is in force.
+    pub const fn refused(&self) -> &BTreeMap<PoolName, Refusal> {
+        &self.refused
     }
 
     /// Whether there is none.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::check::check;
 use super::*;
 use crate::address::{AddressRange, Family};
-use crate::config::{Pool, ServiceAllocation};
+use crate::config::{Pool, Refusal, ServiceAllocation};
 use crate::label::{Labels, Requirement, Selector};
 use crate::port::{Port, Protocol};
 
@@ -17,6 +17,8 @@ use crate::port::{Port, Protocol};
 #[derive(Clone, Debug)]
 struct Owned {
     pools: Vec<Arc<Pool>>,
+    /// Pools of which no version is in force.
+    refused: BTreeMap<PoolName, Refusal>,
     stray: Stray,
     namespaces: Namespaces,
     demands: Vec<Demand>,
@@ -26,7 +28,7 @@ struct Owned {
 impl Owned {
     /// The plan for this world, which the checker has found right.
     fn plan(&self) -> Plan {
-        let pools = Pools::new(self.pools.iter().cloned());
+        let pools = Pools::new(self.pools.iter().cloned()).with_refused(self.refused.clone());
         let demands: Vec<&Demand> = self.demands.iter().collect();
         let world = World {
             pools: &pools,

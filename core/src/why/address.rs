@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::address::Family;
+use crate::config::Refusal;
 use crate::name::{PoolName, ServiceId};
 use crate::port::Port;
 
@@ -20,7 +21,8 @@ pub const NAMED_AT_MOST: usize = 8;
 pub enum Why {
     /// No pool is configured at all.
     NoPools,
-    /// Not every pool is known yet, and no known one holds the address: nothing is taken away on a guess.
+    /// Not every pool is known, and no known one holds the address: nothing is taken away on a guess, and nothing refused
+    /// for good.
     PoolsNotKnown,
     /// The Service is headless, or has no cluster IP yet.
     NoClusterIp,
@@ -46,10 +48,12 @@ pub enum Why {
         /// The pool.
         pool: PoolName,
     },
-    /// The pool that was asked for does not exist.
+    /// The pool that was asked for does not exist, or no version of it is in force.
     UnknownPool {
         /// Its name.
         pool: PoolName,
+        /// What is wrong with the object of that name, if there is one.
+        refusal: Option<Box<Refusal>>,
     },
     /// The addresses that were asked for lie in another pool than the one that was asked for.
     AddressesNotInRequestedPool {
@@ -148,6 +152,8 @@ pub enum RequestFault {
 /// Why one pool could not serve a Service that asked for nothing by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolRefusal {
+    /// It is there, and no version of it is in force.
+    NotInForce,
     /// `autoAssign: false`.
     NotAutomatic,
     /// Pinned to other Services.
@@ -189,7 +195,9 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoPools => f.write_str("no available IPs: no pool is configured"),
-            Self::PoolsNotKnown => f.write_str("not every pool could be read: it keeps its IP"),
+            Self::PoolsNotKnown => {
+                f.write_str("not every pool could be read, and none that could holds its IP")
+            }
             Self::NoClusterIp => f.write_str("the service has no cluster IP"),
             Self::NotEnoughClusterIps { cluster_ips } => {
                 write!(f, "Service requires dual stack but not enough clusterips {cluster_ips:?}")
@@ -206,7 +214,10 @@ impl fmt::Display for Why {
             Self::PoolNotForService { pool } => {
                 write!(f, "pool {pool} not compatible for ip assignment: it serves other services")
             }
-            Self::UnknownPool { pool } => write!(f, "unknown pool \"{pool}\""),
+            Self::UnknownPool { pool, refusal: None } => write!(f, "unknown pool \"{pool}\""),
+            Self::UnknownPool { pool, refusal: Some(refusal) } => {
+                write!(f, "unknown pool \"{pool}\": it is there and not in force: {refusal}")
+            }
             Self::AddressesNotInRequestedPool { addresses, pool } => {
                 let addresses = Quoted(addresses);
                 write!(f, "{addresses} is not compatible with requested address pool {pool}")
@@ -266,6 +277,7 @@ fn none_available(
 impl fmt::Display for PoolRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NotInForce => f.write_str("is not in force"),
             Self::NotAutomatic => f.write_str("does not assign automatically"),
             Self::NotForService => f.write_str("serves other services"),
             Self::LacksFamily(family) => write!(f, "has no {family} range"),

@@ -92,6 +92,7 @@ fn render(verdict: &Verdict) -> String {
 fn world(stray: Stray, pools: &[&str], services: &[&str]) -> Owned {
     let mut owned = Owned {
         pools: pools.iter().copied().map(parse_pool).collect(),
+        refused: BTreeMap::new(),
         stray,
         namespaces: Namespaces::from([
             ("default".into(), Labels::new()),
@@ -354,6 +355,23 @@ fn a_refusal_names_what_was_tried() {
         "requested loadBalancer IP(s) [\"10.0.0.1\"] does not match the ipFamily of the service: IPv6",
     ];
     assert_eq!(found, expected);
+}
+
+#[test]
+fn pools_that_are_not_in_force_are_named_to_whom_they_could_have_served() {
+    let lines = ["s1 pool=x", "s2 pool=y", "s3 pool=x asks=10.9.9.9", "s4 asks=10.9.9.9", "s5 v6"];
+    let said = |pools: &[&str]| -> Vec<String> {
+        let mut world = world(Stray::Keep, pools, &lines);
+        world.refused.insert("x".into(), Refusal::NoPrefixes);
+        let verdicts = world.plan().verdicts;
+        verdicts.iter().filter_map(|one| Some(one.lacks.as_ref()?.to_string())).collect()
+    };
+    let x = "unknown pool \"x\": it is there and not in force: pool has no prefixes defined";
+    let nowhere = "not every pool could be read, and none that could holds its IP";
+    let none = "no available IPs: pool a has no IPv6 range, pool x is not in force";
+    assert_eq!(said(&["a 10.0.0.1-10.0.0.9"]), [x, "unknown pool \"y\"", x, nowhere, none]);
+    let none = "no available IPs: pool x is not in force";
+    assert_eq!(said(&[])[4], none);
 }
 
 #[test]

@@ -132,6 +132,7 @@ pub(super) fn world() -> impl Strategy<Value = Owned> {
     (pools(), stray, vec(service, 0..9)).prop_map(|(pools, stray, services)| {
         let mut owned = Owned {
             pools,
+            refused: BTreeMap::new(),
             stray,
             namespaces: Namespaces::from([
                 ("red".into(), Labels::new()),
