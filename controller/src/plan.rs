@@ -5,6 +5,7 @@ mod services;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use herald_api::crd::configuration_state::Verdict as ConfigurationVerdict;
 use herald_api::parse::demand::{Asked, NotOurs, Ours};
@@ -21,6 +22,10 @@ use crate::outbox::{Letter, Outbox, Shown, Subject};
 use crate::tell;
 use crate::watch::{Configured, Snapshot};
 
+/// How long the pools in force must have been the same before an address that none of them holds is taken from its
+/// Service: a pool that is renamed, split or restored comes in several writes. Nothing else waits for it.
+const SETTLING: Duration = Duration::from_secs(1);
+
 /// What follows from one look at the world.
 #[derive(Debug, Default)]
 pub struct Decision {
@@ -31,7 +36,8 @@ pub struct Decision {
     pub notes: Vec<Note>,
     /// What there is to count.
     pub figures: Figures,
-    /// When to decide again although nothing has changed: there is a letter that may not go yet.
+    /// When to decide again although nothing has changed: there is a letter that may not go yet, or a Service that waits for
+    /// the pools to settle.
     pub again: Option<Instant>,
 }
 
@@ -67,6 +73,10 @@ pub struct Planner {
     namespaces: Namespaces,
     /// What `judging` and `namespaces` were made from.
     seen: Snapshot,
+    /// Whether other pools have come into force since the last plan.
+    pools_changed: bool,
+    /// Until when the pools in force may still be changing.
+    settles: Option<Instant>,
     /// Whether it was told that nothing is cleared because there has never been a pool.
     told_of_no_pool: bool,
 }
@@ -80,6 +90,8 @@ impl Planner {
             pools: Pools::default(),
             namespaces: Namespaces::new(),
             seen: Snapshot::default(),
+            pools_changed: false,
+            settles: None,
             told_of_no_pool: false,
         }
     }
@@ -98,6 +110,7 @@ impl Planner {
                 self.pools = Pools::new(pools.values().cloned()).with_refused(refused);
             }
             if changed {
+                self.pools_changed = true;
                 tracing::info!(pools = pools.len(), "other pools are in force");
             }
         }
@@ -141,9 +154,10 @@ impl Planner {
         let demands: Vec<&Demand> = ours.iter().map(|ours| &ours.demand).collect();
         let unechoed = outbox.unechoed();
         let known = self.judging.configuration().knows_every_pool();
+        let settled = self.have_settled(now);
         let world = World {
             pools: &self.pools,
-            stray: if known { Stray::Clear } else { Stray::Keep },
+            stray: if known && settled { Stray::Clear } else { Stray::Keep },
             namespaces: &self.namespaces,
             demands: &demands,
             unechoed: &unechoed,
@@ -158,8 +172,18 @@ impl Planner {
         let judgements = self.judging.judge(snapshot, &decision.figures.pools, outbox, now);
         decision.letters.extend(judgements.letters);
         decision.notes.extend(judgements.notes);
-        decision.again = judgements.again;
+        let settles = self.settles.filter(|_| decision.figures.untouched > 0);
+        decision.again = settles.into_iter().chain(judgements.again).min();
         decision
+    }
+
+    /// Whether the pools in force have been the same for long enough.
+    fn have_settled(&mut self, now: Instant) -> bool {
+        if std::mem::take(&mut self.pools_changed) {
+            self.settles = Some(now + SETTLING);
+        }
+        self.settles = self.settles.filter(|until| now < *until);
+        self.settles.is_none()
     }
 
     /// Tells once that nothing is cleared although no pool is there: the likeliest cause is another namespace.

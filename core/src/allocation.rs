@@ -34,7 +34,8 @@ pub struct World<'a> {
 pub enum Stray {
     /// It is cleared, as MetalLB does: every pool is known.
     Clear,
-    /// It stays: a pool may exist that could not be read, or none has been seen since the start.
+    /// It stays: a pool may exist that could not be read, none has been seen since the start, or pools are just being
+    /// changed.
     Keep,
 }
 

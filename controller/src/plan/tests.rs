@@ -116,6 +116,12 @@ impl World {
         texts(&notes)
     }
 
+    /// The pools have been the same for as long as it takes.
+    async fn settled(&mut self) {
+        self.plan();
+        tokio::time::advance(SETTLING).await;
+    }
+
     /// One plan, carried out. Returns what it wrote and told.
     fn turn(&mut self) -> (Vec<String>, Vec<String>) {
         let decision = self.plan();
@@ -317,12 +323,52 @@ async fn a_pool_that_goes_takes_its_addresses_and_another_gives_new_ones() {
     world.service("a", &status(&["10.0.0.5"], "gold"));
     world.turn();
     world.no_pool("gold");
+    world.settled().await;
     let cleared = "ClearAssignment: current IP for \"shop/a\" not allowed by config, will attempt \
                    for new IP assignment: [\"10.0.0.5\"] is not allowed in config: no pool holds it";
     let told = vec![cleared.to_owned(), "IPAllocated: Assigned IP [\"10.0.1.0\"]".to_owned()];
     assert_eq!(world.turn(), (vec!["a 10.0.1.0 iron".to_owned()], told));
     world.no_pool("iron");
+    world.settled().await;
     assert_eq!(world.turn().0, ["a - NoPools"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_pool_holds_waits_for_the_pools_to_settle_and_nothing_else_does() {
+    let quiet = Vec::<String>::new();
+    let mut world = World::new(&[("gold", &["10.0.0.0/24"]), ("iron", &["10.0.1.0/24"])]);
+    world.settled().await;
+    world.service("a", &status(&["10.0.0.5"], "gold"));
+    world.turn();
+    assert_eq!(world.plan().again, None);
+    let began = Instant::now();
+    world.no_pool("gold");
+    world.service("b", &json!({}));
+    assert_eq!(world.turn().0, ["b 10.0.1.0 iron"], "who is new is served at once");
+    assert_eq!(world.plan().again, Some(began + SETTLING));
+    // The next write of the same rename, or of another, begins the time anew.
+    tokio::time::advance(SETTLING / 2).await;
+    world.pool("lead", &json!({ "addresses": ["10.0.2.0/24"] }));
+    assert_eq!(world.turn().0, quiet);
+    tokio::time::advance(SETTLING / 2).await;
+    assert_eq!(world.turn().0, quiet);
+    let end = began + SETTLING * 3 / 2;
+    assert_eq!(world.plan().again, Some(end));
+    tokio::time::advance(end - Instant::now()).await;
+    assert_eq!(world.turn().0, ["a 10.0.1.1 iron"]);
+    assert_eq!(world.plan().again, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_comes_back_under_another_name_moves_nobody() {
+    let mut world = World::new(&[("gold", &["10.0.0.0/24"]), ("iron", &["10.0.1.0/24"])]);
+    world.settled().await;
+    world.service("a", &status(&["10.0.0.5"], "gold"));
+    world.turn();
+    world.no_pool("gold");
+    assert_eq!(world.turn(), (Vec::new(), Vec::new()));
+    world.pool("silver", &json!({ "addresses": ["10.0.0.0/24"] }));
+    assert_eq!(world.turn(), (vec!["a 10.0.0.5 silver".to_owned()], Vec::new()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -90,6 +90,14 @@ impl Cluster {
             }
             quiet += 1;
             if quiet > 1 {
+                // One that has just taken over waits a while before it takes what no pool holds.
+                self.controller.wait();
+                self.hear();
+                self.round();
+                if self.carried > before {
+                    quiet = 0;
+                    continue;
+                }
                 self.few_writes()?;
                 return self.auditor.audit(&self.controller);
             }
