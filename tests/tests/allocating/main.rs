@@ -16,6 +16,7 @@ mod releasing;
 mod replicas;
 mod shapes;
 mod stage;
+mod status;
 mod telling;
 mod writing;
 
@@ -47,6 +48,20 @@ async fn one_controller_gives_keeps_and_takes_back_addresses() -> anyhow::Result
         stage.story("bad at the start", configuration::a_restart_takes_nothing_away).await?;
         stage.story("pools go", configuration::pools_that_go_take_their_addresses).await?;
         stage.story("readings", readings::what_is_shown_is_true).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_state_of_the_configuration_is_reported() -> anyhow::Result<()> {
+    Lab::run(1, async |lab| {
+        let stage = Stage::set(lab).await?;
+        stage.controller(0)?;
+        stage.story("counters", status::counters_are_exact).await?;
+        stage.story("announced", status::who_is_not_announced_says_so).await?;
+        stage.story("slips", status::a_slip_of_the_pen_is_named).await?;
+        stage.story("the whole", status::the_whole_is_judged).await?;
+        stage.story("a burst", status::a_burst_is_reported_at_a_pace).await
     })
     .await
 }
