@@ -47,6 +47,8 @@ impl Table {
 
 /// Three digits are enough, and whole numbers are shown whole.
 fn short(figure: f64) -> String {
+    // The sum of nothing is -0.
+    let figure = figure + 0.0;
     if figure.fract() == 0.0 || figure >= 100.0 {
         format!("{figure:.0}")
     } else if figure >= 10.0 {
@@ -79,6 +81,12 @@ mod tests {
     fn a_spread_is_of_what_was_measured() {
         let all = (1..=200).rev().map(Duration::from_secs).collect();
         assert_eq!(spread(all), [100.0, 198.0, 200.0]);
+    }
+
+    #[test]
+    fn nothing_is_shown_as_nothing() {
+        assert_eq!(short(Vec::<f64>::new().iter().sum()), "0");
+        assert_eq!([0.0371, 44.44, 512.3].map(short), ["0.037", "44.4", "512"]);
     }
 
     #[test]
