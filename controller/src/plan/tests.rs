@@ -284,13 +284,13 @@ async fn who_has_one_address_and_lacks_another_says_both() {
         "clusterIPs": ["10.96.0.1", "fd00:96::1"], "ipFamilyPolicy": "PreferDualStack",
     } });
     world.service("a", &dual);
-    let lacks = "no available IPs in pool gold: no IPv6 address is free";
+    let lacks = "no available IPs in pool gold: it has no IPv6 range";
     let told = [
         "IPAllocated: Assigned IP [\"10.0.0.1\"]".to_owned(),
         format!("AdditionalAssignFailed: cannot assign additional IP in PreferDualStack: {lacks}"),
     ];
-    assert_eq!(world.turn(), (vec!["a 10.0.0.1 gold PoolExhausted".to_owned()], told.to_vec()));
-    assert_eq!(world.says("a"), format!("True PoolExhausted: 10.0.0.1 from pool gold; {lacks}"));
+    assert_eq!(world.turn(), (vec!["a 10.0.0.1 gold PoolLacksFamily".to_owned()], told.to_vec()));
+    assert_eq!(world.says("a"), format!("True PoolLacksFamily: 10.0.0.1 from pool gold; {lacks}"));
     // A request that contradicts itself takes nothing.
     world.change("a", "spec", "loadBalancerIP", json!("ten"));
     let told = world.turn().1;

@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use super::demand::{Demand, Families, Wants};
 use super::ledger::{At, Ledger};
-use super::pools::{gives, serves};
+use super::pools::{Pools, gives, serves};
 use super::{Grant, Outcome, Plan, Stray, Usage, Verdict, World};
 use crate::address::Family;
+use crate::config::Pool;
 use crate::name::PoolName;
 use crate::why::address::{NAMED_AT_MOST, PoolRefusal, Why};
 
@@ -154,8 +155,7 @@ impl<'a> Planning<'a> {
             }
         }
         let families = demand.families.clone()?;
-        let at = common_pool(self.world, held)
-            .ok_or_else(|| Why::NotInPools { addresses: held.to_vec() })?;
+        let at = common_pool(pools, held)?;
         self.allows(demand, at, held)?;
         if !families.satisfied_by(held) {
             let addresses = held.to_vec();
@@ -279,15 +279,13 @@ impl<'a> Planning<'a> {
             }
             other => other.as_ref(),
         };
-        let Some(pool) = common_pool(self.world, &addresses) else {
-            return Err(if self.world.pools.refused().is_empty() {
-                Why::NotInPools { addresses }
-            } else {
-                Why::PoolsNotKnown
-            });
-        };
+        let pools = self.world.pools;
+        let pool = common_pool(pools, &addresses).map_err(|why| match why {
+            Why::NotInPools { .. } if !pools.refused().is_empty() => Why::PoolsNotKnown,
+            why => why,
+        })?;
         if let Some(wanted) = wanted_pool
-            && *wanted != self.world.pools.at(pool).name
+            && *wanted != pools.at(pool).name
         {
             return Err(Why::AddressesNotInRequestedPool { addresses, pool: wanted.clone() });
         }
@@ -319,7 +317,7 @@ impl<'a> Planning<'a> {
             self.drafts[at].addresses.push(address);
             return;
         }
-        let why = Why::PoolExhausted { pool: self.world.pools.at(pool).name.clone(), family };
+        let why = self.lacking(pool, family);
         if families == Families::RequireDual {
             self.give_up(at, &why);
             self.drafts[at].stage = Stage::New;
@@ -364,10 +362,7 @@ impl<'a> Planning<'a> {
         addresses.iter().for_each(|address| self.ledger.occupy(at, *address));
         let lacking =
             families.all().iter().find(|f| addresses.iter().all(|a| Family::of(*a) != **f));
-        self.drafts[at].lacks = lacking.map(|family| Why::PoolExhausted {
-            pool: pools.at(pool).name.clone(),
-            family: *family,
-        });
+        self.drafts[at].lacks = lacking.map(|family| self.lacking(pool, *family));
         self.drafts[at].addresses = addresses;
     }
 
@@ -401,6 +396,17 @@ impl<'a> Planning<'a> {
         self.ledger.beside(at, pool, family).or_else(|| self.ledger.lowest(pool, family))
     }
 
+    /// Why the pool has no address of that family to add to what a Service has of it.
+    fn lacking(&self, pool: usize, family: Family) -> Why {
+        let at = self.world.pools.at(pool);
+        let pool = at.name.clone();
+        if has_range(at, family) {
+            Why::PoolExhausted { pool, family }
+        } else {
+            Why::PoolLacksFamily { pool, family }
+        }
+    }
+
     /// What was kept in part is given up after all.
     fn give_up(&mut self, at: At, why: &Why) {
         for address in std::mem::take(&mut self.drafts[at].addresses) {
@@ -423,9 +429,8 @@ impl<'a> Planning<'a> {
             PoolRefusal::NotForService | PoolRefusal::NotAutomatic => {
                 Why::PoolNotForService { pool }
             }
-            PoolRefusal::LacksFamily(family) | PoolRefusal::Exhausted(family) => {
-                Why::PoolExhausted { pool, family }
-            }
+            PoolRefusal::LacksFamily(family) => Why::PoolLacksFamily { pool, family },
+            PoolRefusal::Exhausted(family) => Why::PoolExhausted { pool, family },
         }
     }
 
@@ -458,7 +463,7 @@ impl<'a> Planning<'a> {
         if !serves(pool, demand, self.world.namespaces) {
             return PoolRefusal::NotForService;
         }
-        let has = |family: &Family| pool.ranges.iter().any(|range| range.family() == *family);
+        let has = |family: &Family| has_range(pool, *family);
         // Of `PreferDual` either would have done, so what the pool has is what ran out.
         let either = matches!(families, Families::PreferDual { .. });
         let lacking = families.all().iter().find(|family| !has(family) && !either);
@@ -498,11 +503,26 @@ impl<'a> Planning<'a> {
     }
 }
 
-/// The one pool that holds all of `addresses`; `None` also when there are none.
-fn common_pool(world: &World<'_>, addresses: &[IpAddr]) -> Option<usize> {
-    let (first, rest) = addresses.split_first()?;
-    let pool = world.pools.at_address(*first)?;
-    rest.iter().all(|address| world.pools.at_address(*address) == Some(pool)).then_some(pool)
+/// The one pool that holds all of `addresses`, which are not none.
+fn common_pool(pools: &Pools, addresses: &[IpAddr]) -> Result<usize, Why> {
+    let of = |address: &IpAddr| pools.at_address(*address);
+    let strays: Vec<IpAddr> = addresses.iter().filter(|one| of(one).is_none()).copied().collect();
+    let holding: Vec<usize> = addresses.iter().filter_map(of).collect();
+    let addresses = addresses.to_vec();
+    match holding.split_first() {
+        Some((first, others)) if strays.is_empty() => {
+            if others.iter().all(|other| other == first) {
+                return Ok(*first);
+            }
+            let pools = holding.iter().map(|at| pools.at(*at).name.clone()).collect();
+            Err(Why::OfSeveralPools { addresses, pools })
+        }
+        _ => Err(Why::NotInPools { addresses, strays }),
+    }
+}
+
+fn has_range(pool: &Pool, family: Family) -> bool {
+    pool.ranges.iter().any(|range| range.family() == family)
 }
 
 fn same_set(a: &[IpAddr], b: &[IpAddr]) -> bool {

@@ -31,10 +31,19 @@ pub enum Why {
         /// The cluster IPs it has.
         cluster_ips: Vec<String>,
     },
-    /// No single pool holds all of these.
+    /// No pool holds these, or some of them.
     NotInPools {
         /// The addresses.
         addresses: Vec<IpAddr>,
+        /// Those that no pool holds.
+        strays: Vec<IpAddr>,
+    },
+    /// Each of these is of a pool, and all of a Service's addresses must be of one.
+    OfSeveralPools {
+        /// The addresses.
+        addresses: Vec<IpAddr>,
+        /// Their pools, in the same order.
+        pools: Vec<PoolName>,
     },
     /// The pool that holds it leaves out addresses that end in .0 or .255.
     Avoided {
@@ -108,8 +117,15 @@ pub enum Why {
         /// The Service that has it.
         by: ServiceId,
     },
-    /// The pool that was asked for, or that a second address must come from, has none of that family.
+    /// Of the pool that was asked for, or that a second address must come from, every address of that family is taken.
     PoolExhausted {
+        /// The pool.
+        pool: PoolName,
+        /// The family.
+        family: Family,
+    },
+    /// The pool that was asked for, or that a second address must come from, has no range of that family.
+    PoolLacksFamily {
         /// The pool.
         pool: PoolName,
         /// The family that it lacks.
@@ -173,6 +189,7 @@ impl Why {
             Self::NoClusterIp => "NoClusterIP",
             Self::NotEnoughClusterIps { .. } => "NotEnoughClusterIPs",
             Self::NotInPools { .. } => "AddressNotInPools",
+            Self::OfSeveralPools { .. } => "AddressesOfSeveralPools",
             Self::Avoided { .. } => "AddressAvoided",
             Self::PoolNotForService { .. } => "PoolNotForService",
             Self::UnknownPool { .. } => "UnknownPool",
@@ -184,6 +201,7 @@ impl Why {
             Self::AddressInUse { .. } => "AddressInUse",
             Self::PortInUse { .. } => "PortInUse",
             Self::PoolExhausted { .. } => "PoolExhausted",
+            Self::PoolLacksFamily { .. } => "PoolLacksFamily",
             Self::NoneAvailable { .. } => "NoneAvailable",
             Self::RequestedTwice { .. } => "RequestedTwice",
             Self::InvalidRequest { .. } => "InvalidRequest",
@@ -202,8 +220,10 @@ impl fmt::Display for Why {
             Self::NotEnoughClusterIps { cluster_ips } => {
                 write!(f, "Service requires dual stack but not enough clusterips {cluster_ips:?}")
             }
-            Self::NotInPools { addresses } => {
-                write!(f, "{} is not allowed in config: no pool holds it", Quoted(addresses))
+            Self::NotInPools { addresses, strays } => not_in_pools(f, addresses, strays),
+            Self::OfSeveralPools { addresses, pools } => {
+                let (addresses, pools) = (Quoted(addresses), Joined(pools));
+                write!(f, "{addresses} is not allowed in config: they are of pools {pools}")
             }
             Self::Avoided { address, pool } => {
                 write!(
@@ -246,17 +266,36 @@ impl fmt::Display for Why {
             Self::PoolExhausted { pool, family } => {
                 write!(f, "no available IPs in pool {pool}: no {family} address is free")
             }
+            Self::PoolLacksFamily { pool, family } => {
+                write!(f, "no available IPs in pool {pool}: it has no {family} range")
+            }
             Self::NoneAvailable { tried, more } => none_available(f, tried, *more),
             Self::RequestedTwice { annotation } => {
                 write!(f, "service can not have both {annotation} and svc.Spec.LoadBalancerIP")
             }
-            Self::InvalidRequest { field, text, fault } => {
-                // Both are MetalLB's own: a colon after an annotation, none after the field.
-                let colon = if field.starts_with("spec.") { "" } else { ":" };
-                write!(f, "invalid {field}{colon} \"{text}\": {fault}")
-            }
+            Self::InvalidRequest { field, text, fault } => invalid_request(f, field, text, *fault),
         }
     }
+}
+
+fn not_in_pools(
+    f: &mut fmt::Formatter<'_>,
+    addresses: &[IpAddr],
+    strays: &[IpAddr],
+) -> fmt::Result {
+    write!(f, "{} is not allowed in config: no pool holds ", Quoted(addresses))?;
+    if addresses.len() == 1 { f.write_str("it") } else { write!(f, "{}", Quoted(strays)) }
+}
+
+fn invalid_request(
+    f: &mut fmt::Formatter<'_>,
+    field: &str,
+    text: &str,
+    fault: RequestFault,
+) -> fmt::Result {
+    // Both are MetalLB's own: a colon after an annotation, none after the field.
+    let colon = if field.starts_with("spec.") { "" } else { ":" };
+    write!(f, "invalid {field}{colon} \"{text}\": {fault}")
 }
 
 fn none_available(

@@ -211,8 +211,8 @@ scenarios! {
     ["a 10.0.0.1-10.0.0.2", "b fd00::1-fd00::2", "c 10.0.2.1,fd00::a"] {
         "s1 require" => "c 10.0.2.1,fd00::a"
         "s2 require" => "nothing lacks=NoneAvailable"
-        "s3 prefer6" => "b fd00::1 lacks=PoolExhausted"
-        "s4 prefer4" => "a 10.0.0.1 lacks=PoolExhausted"
+        "s3 prefer6" => "b fd00::1 lacks=PoolLacksFamily"
+        "s4 prefer4" => "a 10.0.0.1 lacks=PoolLacksFamily"
         "s5 v6" => "b fd00::2"
     }
     the_missing_family_is_added_behind_from_the_same_pool Clear
@@ -339,7 +339,18 @@ scenarios! {
 
 #[test]
 fn a_refusal_names_what_was_tried() {
-    let lines = ["s1 asks=10.0.0.1", "s2", "s3 asks=10.0.0.1", "s4 pool=x", "s5 v6 asks=10.0.0.1"];
+    let lines = [
+        "s1 asks=10.0.0.1",
+        "s2",
+        "s3 asks=10.0.0.1",
+        "s4 pool=x",
+        "s5 v6 asks=10.0.0.1",
+        "s6 pool=a",
+        "s7 pool=d",
+        "s8 asks=10.9.9.9",
+        "s9 require asks=10.0.1.1,fd09::9",
+        "s10 require asks=10.0.1.1,fd00::1",
+    ];
     let pools = ["a 10.0.0.1", "b 10.0.1.1 manual", "c 10.0.2.1 namespace=red", "d fd00::1"];
     let plan = world(Stray::Clear, &pools, &lines).plan();
     let found: Vec<String> = plan
@@ -353,6 +364,11 @@ fn a_refusal_names_what_was_tried() {
         "can't change sharing key for \"default/s3\", address also in use by default/s1: \"10.0.0.1\"",
         "unknown pool \"x\"",
         "requested loadBalancer IP(s) [\"10.0.0.1\"] does not match the ipFamily of the service: IPv6",
+        "no available IPs in pool a: no IPv4 address is free",
+        "no available IPs in pool d: it has no IPv4 range",
+        "[\"10.9.9.9\"] is not allowed in config: no pool holds it",
+        "[\"10.0.1.1\" \"fd09::9\"] is not allowed in config: no pool holds [\"fd09::9\"]",
+        "[\"10.0.1.1\" \"fd00::1\"] is not allowed in config: they are of pools b,d",
     ];
     assert_eq!(found, expected);
 }
