@@ -116,8 +116,8 @@ impl Judging {
             judgements: Judgements::default(),
         };
         for (name, pool) in &*snapshot.pools {
-            // Where no version is in force, Services have nothing of it and can get nothing.
-            let counters = counters.get(name).copied().unwrap_or_default();
+            // Where no version is in force nobody knows what Services have of it: what stood there last stays.
+            let counters = counters.get(name).copied().or(pool.counters).unwrap_or_default();
             let advertised = self.advertised(snapshot, name, &pool.offer.labels);
             judge.object(Object::Pool(name.clone()), pool, Some(counters), advertised);
         }

@@ -146,7 +146,8 @@ pub(crate) async fn a_restart_takes_nothing_away(stage: &Stage<'_>) -> anyhow::R
     stage.ask("auto-too", json!({})).await?;
     stage.has("auto-too", &["192.168.113.1"]).await?;
     stage.ask("in-need", annotated("metallb.io/address-pool", "good")).await?;
-    let why = "Failed to allocate IP for \"default/in-need\": unknown pool \"good\"";
+    let why = "Failed to allocate IP for \"default/in-need\": unknown pool \"good\": it is there and not in force: \
+               invalid IP range \"192.168.112.60-192.168.112.55\": it starts after its end";
     stage.is_told("default", "in-need", &[("Warning", "AllocationFailed", why)]).await?;
     stage.pool("good", good).await?;
     stage.judged_as("good", "True", "InForce").await?;

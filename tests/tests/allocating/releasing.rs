@@ -1,6 +1,6 @@
 //! Who loses an address, and who keeps it.
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
@@ -111,11 +111,17 @@ pub(crate) async fn what_is_in_status_comes_first(stage: &Stage<'_>) -> anyhow::
     let versions = history.since(mark).await?;
     ensure!(times(&versions, &name) == 1, "{versions:#?}");
     ensure!(doubled(&versions).is_empty(), "{versions:#?}");
-    let told = stage.told_in("default", &name).await?;
-    let cleared = told.iter().find(|told| told.reason == "ClearAssignment").context("told")?;
     let by = format!("address also in use by default/{}", first.name_any());
-    ensure!(cleared.message.contains(&by), "{told:#?}");
-    Ok(())
+    // Events come after what they tell of.
+    stage
+        .lab
+        .await_condition("the younger is told by whom its address is used", SETTLE, async || {
+            let told = stage.told_in("default", &name).await?;
+            let cleared = told.iter().find(|told| told.reason == "ClearAssignment");
+            ensure!(cleared.is_some_and(|cleared| cleared.message.contains(&by)), "{told:#?}");
+            Ok(())
+        })
+        .await
 }
 
 /// The API server takes the class from a Service that leaves the type: it must be known again without it.

@@ -119,6 +119,19 @@ async fn who_leads_next_finds_what_was_told_in_the_condition() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn counters_of_a_pool_that_cannot_be_read_stay_as_they_were() {
+    let mut world = World::new(&[("gold", &["10.0.0.0/30"])]);
+    world.service("a", &json!({}));
+    world.round().await;
+    world.pool("gold", &of(&["10.0.0.9-10.0.0.1"]));
+    world.planner = Planner::new("system");
+    let line = "IPAddressPool gold Accepted=InvalidAddresses 1/3 0/0";
+    assert_eq!(world.round().await, [line]);
+    world.pool("new", &of(&["10.0.0.9-10.0.0.1"]));
+    assert_eq!(world.round().await, ["IPAddressPool new Accepted=InvalidAddresses 0/0 0/0"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_advertisement_is_judged_too() {
     let mut world = World::new(&[]);
     world.advertise(&json!({
