@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -354,10 +355,13 @@ impl<'l> Stage<'l> {
     /// matter to a pool.
     pub(crate) async fn looks_again(&self, replica: u8, times: u32) -> anyhow::Result<()> {
         const PLANS: &str = "herald_controller_plans_total";
+        // A label that is there already would be no change, and no reason to look.
+        static LOOKS: AtomicU64 = AtomicU64::new(0);
         let namespaces: Api<Namespace> = Api::all(self.lab.client());
         for _ in 0..times {
             let before = self.series(replica, PLANS).await?;
-            let labels = json!({ "metadata": { "labels": { "plans": format!("{before}") } } });
+            let look = LOOKS.fetch_add(1, Ordering::Relaxed).to_string();
+            let labels = json!({ "metadata": { "labels": { "look": look } } });
             let patch = Patch::Merge(labels);
             namespaces.patch("kube-public", &PatchParams::default(), &patch).await?;
             self.lab
