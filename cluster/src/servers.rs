@@ -8,18 +8,24 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, ResourceExt as _};
 
 use crate::cache::{Dirty, follow};
-use crate::client::Clients;
+use crate::client::{Clients, Door};
 use crate::feed::{Feed, Settings};
 
-/// Follows the EndpointSlices of `default/kubernetes`, so that `clients` know all API servers. The caller spawns it.
+/// Follows the EndpointSlice `default/kubernetes`, which the API servers write themselves, so that `clients` know them
+/// all. It needs the right to list and watch that one object. The caller spawns it.
 pub fn follow_servers(clients: &Clients) -> impl Future<Output = Infallible> + Send + 'static {
     let doors = [clients.watches.clone(), clients.leases.clone()];
-    let settings = Settings {
-        labels: Some("kubernetes.io/service-name=kubernetes".to_owned()),
-        ..Settings::default()
-    };
+    follow_slice(clients.watches.clone(), doors)
+}
+
+fn follow_slice(
+    through: Door,
+    doors: [Door; 2],
+) -> impl Future<Output = Infallible> + Send + 'static {
+    let settings =
+        Settings { fields: Some("metadata.name=kubernetes".to_owned()), ..Settings::default() };
     let feed: Feed<EndpointSlice> =
-        Feed::new(clients.watches.clone(), |client| Api::namespaced(client, "default"), settings);
+        Feed::new(through, |client| Api::namespaced(client, "default"), settings);
     let dirty = Dirty::new();
     let (cache, task) = follow(
         "EndpointSlice of kubernetes",
@@ -61,7 +67,51 @@ fn addresses(slice: EndpointSlice) -> Vec<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use tokio::time::{Instant, sleep};
+
     use super::*;
+    use crate::fake::Fake;
+
+    /// A door to the fake server that notes where each client of it was to lead to.
+    fn noting(fake: &Fake) -> (Door, Arc<Mutex<BTreeSet<SocketAddr>>>) {
+        let noted = Arc::new(Mutex::new(BTreeSet::new()));
+        let (fake, notes) = (fake.clone(), Arc::clone(&noted));
+        let open = move |address| {
+            notes.lock().expect("no panic").extend(address);
+            Ok(fake.client())
+        };
+        (Door::opened_by(open, || 0).expect("it makes a client"), noted)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn both_doors_lead_to_every_server_and_no_other_object_is_asked_for() {
+        let fake = Fake::new();
+        let slice = serde_json::json!({
+            "metadata": { "name": "kubernetes" },
+            "addressType": "IPv4",
+            "ports": [{ "name": "https", "port": 6443 }],
+            "endpoints": [{ "addresses": ["192.0.2.1"] }, { "addresses": ["192.0.2.2"] }],
+        });
+        fake.put("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", slice);
+        let (watches, leases) = (noting(&fake), noting(&fake));
+        tokio::spawn(follow_slice(fake.door(), [watches.0.clone(), leases.0.clone()]));
+        let expected = ["192.0.2.1:6443", "192.0.2.2:6443"].map(|text| text.parse().expect("one"));
+        let deadline = Instant::now() + Duration::from_mins(1);
+        for (door, noted) in [watches, leases] {
+            while *noted.lock().expect("no panic") != BTreeSet::from(expected) {
+                assert!(Instant::now() < deadline, "{noted:?}");
+                door.enter_anew(&door.enter());
+                sleep(Duration::from_secs(1)).await;
+            }
+        }
+        for asked in fake.asked() {
+            let fields = asked.query.get("fieldSelector").map(String::as_str);
+            assert_eq!(fields, Some("metadata.name=kubernetes"), "{asked:?}");
+        }
+    }
 
     #[test]
     fn a_slice_tells_its_ready_addresses_and_its_https_port() {

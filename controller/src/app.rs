@@ -7,6 +7,8 @@
 //!                                  └── watch<Verdict> ──▶ ConfigurationState task ──▶ API server
 //! ```
 //!
+//! A sixth cache tells the clients of watches and Lease where all API servers are.
+//!
 //! The main loop is the only one that decides and the only one that waits for all of them. It ends first: then the
 //! writes under way, then the Lease, then the Events, then the endpoints.
 
@@ -22,6 +24,7 @@ use herald_cluster::configuration_state::{Component, Pod, keep_state};
 use herald_cluster::events::{Recorder, recorder};
 use herald_cluster::leader::bound::SERVED_WITHIN;
 use herald_cluster::leader::{Candidacy, Leadership, Timing, elect};
+use herald_cluster::servers::follow_servers;
 use herald_telemetry::health::{Health, Heartbeat};
 use herald_telemetry::metrics::registry;
 use herald_telemetry::serve::serve;
@@ -98,6 +101,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> anyhow::
     let pod = settings.name.clone().zip(settings.pod_uid.clone());
     let component = Component::controller(&namespace, pod.map(|(name, uid)| Pod { name, uid }));
     let (verdict, verdicts) = watch::channel(None);
+    followers.spawn(follow_servers(&clients));
     followers.spawn(keep_state(&clients.watches, clients.writes.clone(), component, verdicts));
     let endpoints =
         serve(settings.endpoints, Arc::new(registry), health, reached(&end, |end| end.endpoints));
@@ -316,7 +320,6 @@ impl MainLoop {
         }
         self.metrics.leading(false);
         self.terms.end();
-        self.metrics.leading(false);
         self.queue.clear();
         self.under_way.abort_all();
         self.under_way.detach_all();

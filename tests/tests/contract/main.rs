@@ -161,7 +161,7 @@ async fn advertisements_need_no_spec_and_take_conditions(lab: &Lab) -> anyhow::R
 
 async fn each_component_may_do_what_it_does_and_no_more(lab: &Lab) -> anyhow::Result<()> {
     /// Who, verb, what, and whether it may.
-    const CASES: [(&str, &str, &str, bool); 24] = [
+    const CASES: [(&str, &str, &str, bool); 26] = [
         ("herald-controller", "patch", "services/status", true),
         ("herald-controller", "watch", "namespaces", true),
         ("herald-controller", "patch", "ipaddresspools.metallb.io/status", true),
@@ -174,6 +174,8 @@ async fn each_component_may_do_what_it_does_and_no_more(lab: &Lab) -> anyhow::Re
         ("herald-controller", "delete", "leases.coordination.k8s.io/herald-controller", false),
         ("herald-controller", "patch", "services", false),
         ("herald-controller", "list", "nodes", false),
+        ("herald-controller", "watch", "endpointslices.discovery.k8s.io/kubernetes", true),
+        ("herald-controller", "watch", "endpointslices.discovery.k8s.io", false),
         ("herald-controller", "list", "secrets", false),
         ("herald-speaker", "watch", "endpointslices.discovery.k8s.io", true),
         ("herald-speaker", "watch", "nodes", true),
