@@ -13,7 +13,7 @@ use herald_cluster::events::Note;
 use herald_core::address::Family;
 use herald_core::allocation::pools::capacity;
 use herald_core::allocation::{self, Demand, Namespaces, Outcome, Pools, Stray, World};
-use herald_core::config::Object;
+use herald_core::config::{Object, Pool};
 use herald_core::name::PoolName;
 use tokio::time::Instant;
 
@@ -138,6 +138,9 @@ impl Planner {
     }
 
     /// Decides the whole world. [`Planner::observe`] has seen `snapshot` before.
+    ///
+    /// While pools are pinned by labels of namespaces, a Service whose own namespace the snapshot does not show is left as it
+    /// is: which of two watches is ahead must not decide where a Service's address comes from.
     pub fn plan(&mut self, snapshot: &Snapshot, outbox: &mut Outbox, now: Instant) -> Decision {
         let mut decision = Decision {
             notes: outbox.reconcile(|subject| shown(snapshot, subject)),
@@ -167,7 +170,11 @@ impl Planner {
         if !known && snapshot.pools.is_empty() {
             decision.notes.extend(self.no_pool_yet(decision.figures.untouched));
         }
-        let judged = ours.iter().copied().zip(&plan.verdicts);
+        let by_labels = self.pools.iter().any(selects_namespaces);
+        let judged = ours.iter().copied().zip(&plan.verdicts).filter(|(ours, _)| {
+            // The watch of Namespaces lags behind that of Services: the verdict is no more than a guess.
+            !by_labels || self.namespaces.contains_key(&ours.demand.id.namespace)
+        });
         decision.letters = services::letters(snapshot, judged, outbox, now);
         let judgements = self.judging.judge(snapshot, &decision.figures.pools, outbox, now);
         decision.letters.extend(judgements.letters);
@@ -226,6 +233,11 @@ impl Planner {
             .collect();
         figures
     }
+}
+
+/// Whether it is pinned by labels of namespaces.
+fn selects_namespaces(pool: &Pool) -> bool {
+    pool.allocation.as_ref().is_some_and(|pinned| !pinned.namespace_selectors.is_empty())
 }
 
 fn shown<'a>(snapshot: &'a Snapshot, subject: &Subject) -> Option<Shown<'a>> {

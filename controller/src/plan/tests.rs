@@ -526,3 +526,18 @@ async fn figures_count_what_services_have() {
     };
     assert_eq!(world.plan().figures.pools, [expected]);
 }
+
+#[test]
+fn a_service_waits_for_the_labels_of_its_namespace_where_pools_go_by_them() {
+    let mut world = World::new(&[("general", &["10.0.0.1/32"])]);
+    let pinned = json!({
+        "addresses": ["10.0.1.1/32"],
+        "serviceAllocation": { "namespaceSelectors": [{ "matchLabels": { "team": "a" } }] },
+    });
+    world.pool("pinned", &pinned);
+    world.service("a", &json!({}));
+    assert_eq!(world.turn(), (Vec::new(), Vec::new()), "where it belongs is not known");
+    let labels = [("team".to_owned(), "a".to_owned())].into_iter().collect();
+    Arc::make_mut(&mut world.snapshot.namespaces).insert("shop".into(), Arc::new(labels));
+    assert_eq!(world.turn().0, ["a 10.0.1.1 pinned"]);
+}
