@@ -210,5 +210,7 @@ pub(crate) async fn a_double_is_healed_by_the_next_leader(stage: &Stage<'_>) -> 
             Ok(())
         })
         .await?;
+    let healed = stage.series(0, "herald_controller_doubles_healed_total").await?;
+    ensure!(healed.to_string() == "1", "{healed} doubles are counted as healed");
     stands_by(stage, 1).await
 }
