@@ -1,4 +1,4 @@
-//! Every figure that the README quotes is printed by one of this crate's programs, beside its target.
+//! What Herald costs: each of this crate's programs prints figures beside their targets, and begins with its command.
 //!
 //! A figure is the fastest of several runs, because what else the machine does is not ours; the median stands beside it.
 #![forbid(unsafe_code)]
