@@ -51,8 +51,12 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 const RENEWAL_PAUSE: Duration = Duration::from_millis(100);
 /// How long it may not turn before the process is taken for wedged.
 const WEDGED_AFTER: Duration = Duration::from_secs(20);
-/// After a plan, this many times its own duration belongs to the other tasks of the thread.
-const REST_PER_PLAN: u32 = 2;
+/// How long after a plan the next one may follow: a single change is planned at once, a storm of them a hundred times a
+/// second at most.
+const PLAN_INTERVAL: Duration = Duration::from_millis(10);
+/// And not before so many times the last plan's own duration: in a burst the API server needs the processor more, and who
+/// waits for an address waits for its writes.
+const REST_PER_PLAN: u32 = 8;
 /// How long the end may take at each of its steps.
 const ENDING: Duration = Duration::from_secs(3);
 const _: () = assert!(ENDING.as_millis() > WRITE_LIFE.as_millis(), "writes end before the Lease");
@@ -233,7 +237,7 @@ impl MainLoop {
                 changed = false;
                 let began = Instant::now();
                 self.look();
-                rested = Instant::now() + began.elapsed() * REST_PER_PLAN;
+                rested = Instant::now() + PLAN_INTERVAL.max(began.elapsed() * REST_PER_PLAN);
             }
             self.dispatch();
             let wake = self.wake(changed, rested);
