@@ -46,9 +46,9 @@ use crate::watch::{Caches, caches};
 const COMPONENT: &str = "metallb-speaker";
 /// A loop that has not turned for so long is wedged.
 const WEDGED: Duration = Duration::from_secs(10);
-/// How long after a plan the next one may follow: a single change is planned at once, a storm of them fifty times a
+/// How long after a plan the next one may follow: a single change is planned at once, a storm of them twenty times a
 /// second at most.
-const PLAN_INTERVAL: Duration = Duration::from_millis(20);
+const PLAN_INTERVAL: Duration = Duration::from_millis(50);
 /// And not before so many times the last plan's own duration: what a plan costs, the loop that takes it in spends again,
 /// and this machine's cores are its user's.
 const REST_PER_PLAN: u32 = 8;
@@ -180,7 +180,10 @@ async fn plan_on_change(
             continue;
         }
         let began = Instant::now();
-        let plan = planner.plan(&caches);
+        let mut plan = planner.plan(&caches);
+        if let Some(last) = &*said.plans.borrow() {
+            plan.share_with(last);
+        }
         said.figures.configured.set(i64::from(planner.is_configured()));
         said.figures.stale.set(i64::from(planner.is_stale()));
         said.judge(planner.verdict());

@@ -72,8 +72,8 @@ pub struct Speaker {
     shut: HashSet<u32>,
     /// When [`Speaker::look_around`] last did anything.
     looked: Instant,
-    /// Whether anything was reported since.
-    reported: bool,
+    /// Whether since then anything happened by which this node may have become a candidate, or none.
+    unjudged: bool,
 }
 
 impl Speaker {
@@ -90,7 +90,7 @@ impl Speaker {
             writes,
             shut,
             looked: now,
-            reported: false,
+            unjudged: false,
         }
     }
 
@@ -102,7 +102,6 @@ impl Speaker {
             let now = self.now();
             if inputs.is_empty() {
                 self.machine.handle_deadline(now);
-                self.hands.reporter.counted(&self.machine);
             }
             for input in inputs {
                 self.take(input, now);
@@ -170,7 +169,7 @@ impl Speaker {
                 self.hands.responder.listen_for(plan.vips.keys().copied().collect());
                 self.hands.reporter.planned(&plan);
                 self.machine.handle(Input::Plan(plan), now);
-                self.hands.reporter.judged(&self.machine);
+                self.unjudged = true;
             }
             Happened::Links => self.relink(),
             Happened::Heard(heard) => {
@@ -195,17 +194,18 @@ impl Speaker {
         // Where no question can be answered there is no link: this node must not own what it is silent about.
         records.retain(|link| !link.carrier || open.contains(&link.name));
         self.machine.handle(Input::Links(records), self.now());
-        self.hands.reporter.judged(&self.machine);
+        self.unjudged = true;
     }
 
-    /// Opens sockets that could not be opened, or whose task has ended, though no link has changed; and counts anew why
-    /// this node is no candidate, which takes a while where there are many addresses.
+    /// Opens sockets that could not be opened, or whose task has ended, though no link has changed; and counts what takes
+    /// a while where there are many addresses: claims, and why this node is no candidate.
     fn look_around(&mut self) {
         if self.looked.elapsed() < LOOK_AROUND {
             return;
         }
         self.looked = Instant::now();
-        if std::mem::take(&mut self.reported) {
+        self.hands.reporter.counted(&self.machine);
+        if std::mem::take(&mut self.unjudged) {
             self.hands.reporter.judged(&self.machine);
         }
         let open: HashSet<&LinkName> = self.hands.responder.open_links().collect();
@@ -217,17 +217,18 @@ impl Speaker {
 
     /// Does what the machine wants done; whether it has left.
     fn carry_out(&mut self) -> bool {
-        let (mut changed, mut left) = (false, false);
+        let (mut answers, mut left) = (HashMap::new(), false);
         let (mut announcements, mut writes, mut reports) = (Vec::new(), Vec::new(), Vec::new());
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Answer(address, interfaces) => {
-                    self.answers.insert(address, reach(&interfaces));
-                    changed = true;
+                    let reach = reach(&interfaces);
+                    self.answers.insert(address, reach.clone());
+                    answers.insert(address, Some(reach));
                 }
                 Output::Silence(address) => {
                     self.answers.remove(&address);
-                    changed = true;
+                    answers.insert(address, None);
                 }
                 Output::Announce { address, first } => announcements.push((address, first)),
                 Output::Write(key, write) => writes.push((key, write)),
@@ -236,9 +237,11 @@ impl Speaker {
                 Output::Left => left = true,
             }
         }
-        if changed {
-            self.hands.responder.answer(self.answers.clone());
-            self.hands.reporter.answering(self.answers.keys().copied());
+        if !answers.is_empty() {
+            let told: Vec<(IpAddr, bool)> =
+                answers.iter().map(|(address, reach)| (*address, reach.is_some())).collect();
+            self.hands.responder.answer(answers);
+            self.hands.reporter.answering(told);
         }
         for (address, first) in announcements {
             if let Some(reach) = self.answers.get(&address) {
@@ -248,7 +251,7 @@ impl Speaker {
         for (key, write) in writes {
             self.write(key, write);
         }
-        self.reported |= !reports.is_empty();
+        self.unjudged |= !reports.is_empty();
         for report in reports {
             self.hands.reporter.report(&report);
         }

@@ -1,10 +1,12 @@
 //! The figures that Prometheus scrapes: MetalLB's by MetalLB's names, ours under `herald_`.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use herald_cluster::events::Dropped;
 use herald_core::name::{NodeName, ServiceId};
+use herald_core::ownership::plan::Plan;
 use herald_telemetry::metrics::{
     Counter, EncodeLabelSet, Family, Gauge, Histogram, Registry, Tally, Unit, registry,
 };
@@ -122,7 +124,7 @@ impl Figures {
             sure: Gauge::default(),
             configured: Gauge::default(),
             stale: Gauge::default(),
-            announced: Announced { me, pairs: Arc::default() },
+            announced: Announced { me, shown: Arc::default() },
         }
     }
 
@@ -178,30 +180,65 @@ impl Figures {
     }
 }
 
-/// `metallb_speaker_announced`: a series for each Service and address that this node answers for.
+/// `metallb_speaker_announced`: a series for each Service and address that this node answers for. Which they are is worked
+/// out when somebody asks: in a burst that is once for hundreds of changes.
 #[derive(Clone, Debug)]
 pub struct Announced {
     me: NodeName,
-    pairs: Arc<Mutex<Vec<(IpAddr, ServiceId)>>>,
+    shown: Arc<Mutex<Shown>>,
+}
+
+#[derive(Debug, Default)]
+struct Shown {
+    plan: Option<Arc<Plan>>,
+    answered: BTreeSet<IpAddr>,
 }
 
 impl Announced {
-    /// Exactly `pairs` are announced now.
-    pub fn show(&self, pairs: Vec<(IpAddr, ServiceId)>) {
-        *self.pairs.lock().unwrap_or_else(PoisonError::into_inner) = pairs;
+    /// From now on the Services of an address are those that `plan` names.
+    pub fn planned(&self, plan: Arc<Plan>) {
+        self.lock().plan = Some(plan);
+    }
+
+    /// Each of `changes` is answered for from now on, or, where it says so, no more; returns how many there are now.
+    pub fn answering(&self, changes: impl IntoIterator<Item = (IpAddr, bool)>) -> usize {
+        let mut shown = self.lock();
+        for (address, answered) in changes {
+            if answered {
+                shown.answered.insert(address);
+            } else {
+                shown.answered.remove(&address);
+            }
+        }
+        shown.answered.len()
+    }
+
+    fn pairs(&self) -> Vec<(IpAddr, ServiceId)> {
+        let (plan, answered) = {
+            let shown = self.lock();
+            (shown.plan.clone(), shown.answered.clone())
+        };
+        let Some(plan) = plan else { return Vec::new() };
+        let of = |address| plan.vips.get(&address).into_iter().flat_map(|vip| &vip.services);
+        let pairs = answered.into_iter().flat_map(|ip| of(ip).map(move |id| (ip, id.clone())));
+        pairs.collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shown> {
+        // Nothing under the lock can panic half way through a change.
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Collector for Announced {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let pairs = self.pairs.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut metric = encoder.encode_descriptor(
             "metallb_speaker_announced",
             "Services being announced from this node",
             None,
             MetricType::Gauge,
         )?;
-        for (ip, service) in pairs {
+        for (ip, service) in self.pairs() {
             let labels = AnnouncedLabels {
                 service: service.to_string(),
                 protocol: "layer2",
@@ -276,6 +313,7 @@ mod tests {
     use std::collections::HashMap;
 
     use herald_cluster::events::recorder;
+    use herald_core::ownership::plan::Vip;
 
     use super::*;
     use crate::net::links::Links;
@@ -287,18 +325,46 @@ mod tests {
         kube::Client::try_from(kube::Config::new(url)).expect("a client")
     }
 
+    /// A plan by which each address is that of the Service of this name.
+    fn plan(services: &[(IpAddr, &str)]) -> Arc<Plan> {
+        let vip = |&(first, name): &(IpAddr, &str)| {
+            let services = vec![ServiceId::new("n", name)];
+            let (siblings, candidates) = ([].into(), Arc::default());
+            (first, Vip { services, first, siblings, candidates, unfit: None })
+        };
+        Arc::new(Plan { vips: services.iter().map(vip).collect(), ..Plan::default() })
+    }
+
+    #[test]
+    fn what_is_announced_follows_every_change_and_every_plan() {
+        let announced = Figures::of("a".into()).announced;
+        let [one, other] = [1, 2].map(|last| IpAddr::from([192, 0, 2, last]));
+        let shown = || {
+            announced.pairs().into_iter().map(|(ip, id)| (ip, id.to_string())).collect::<Vec<_>>()
+        };
+        assert_eq!(announced.answering([(one, true), (other, true)]), 2);
+        assert_eq!(shown(), [], "no plan says whose they are");
+        announced.planned(plan(&[(one, "web"), (other, "db")]));
+        assert_eq!(shown(), [(one, "n/web".to_owned()), (other, "n/db".to_owned())]);
+        announced.planned(plan(&[(one, "shop")]));
+        assert_eq!(shown(), [(one, "n/shop".to_owned())]);
+        assert_eq!(announced.answering([(one, false)]), 1);
+        assert_eq!(shown(), []);
+    }
+
     #[tokio::test]
     async fn metallbs_series_bear_metallbs_names_and_ours_are_ours() {
         let address = IpAddr::from([192, 0, 2, 1]);
         let (mut responder, _heard) = Responder::new(Settings::default());
         responder.set_links(&Links::default()).expect("no link is none that fails");
-        responder.answer(HashMap::from([(address, Reach::Every)]));
+        responder.answer(HashMap::from([(address, Some(Reach::Every))]));
         let (recorder, _writer) = recorder(nowhere(), "metallb-speaker", "a");
         let (figures, registry) = Figures::new("a".into(), responder.counts(), recorder.dropped());
         figures.updates.inc();
         figures.configured.set(1);
         figures.changes.get_or_create(&RuleLabel { rule: "R4" }).inc();
-        figures.announced.show(vec![(address, ServiceId::new("n", "web"))]);
+        figures.announced.planned(plan(&[(address, "web")]));
+        assert_eq!(figures.announced.answering([(address, true)]), 1);
         let text = herald_telemetry::metrics::encode(&registry).expect("text takes everything");
         for line in [
             "metallb_k8s_client_updates_total 1",

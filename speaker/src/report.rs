@@ -1,6 +1,5 @@
 //! What people read: Events on Services, log lines, metrics. Decided elsewhere; said here, once for each change.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -37,8 +36,7 @@ pub struct Reporter {
     services: Cache<ServiceId, Option<Arc<Service>>>,
     figures: Figures,
     standing: Arc<Mutex<Standing>>,
-    planned: BTreeMap<IpAddr, Vec<ServiceId>>,
-    answered: Vec<IpAddr>,
+    plan: Arc<Plan>,
 }
 
 impl Reporter {
@@ -50,8 +48,7 @@ impl Reporter {
         figures: Figures,
         standing: Arc<Mutex<Standing>>,
     ) -> Self {
-        let (planned, answered) = (BTreeMap::new(), Vec::new());
-        Self { me, recorder, services, figures, standing, planned, answered }
+        Self { me, recorder, services, figures, standing, plan: Arc::default() }
     }
 
     /// Counts writes, from wherever they end.
@@ -65,13 +62,10 @@ impl Reporter {
     }
 
     /// A plan is in force.
-    pub fn planned(&mut self, plan: &Plan) {
-        let services = |(address, vip): (&IpAddr, &herald_core::ownership::plan::Vip)| {
-            (*address, vip.services.clone())
-        };
-        self.planned = plan.vips.iter().map(services).collect();
+    pub fn planned(&mut self, plan: &Arc<Plan>) {
+        self.plan = Arc::clone(plan);
         self.stand(|standing| standing.takes_part = plan.takes_part);
-        self.show_answered();
+        self.figures.announced.planned(Arc::clone(plan));
     }
 
     /// Why this node is no candidate for each address, counted.
@@ -91,19 +85,15 @@ impl Reporter {
         self.figures.sessions.set(count(machine.view().open_sessions().count()));
     }
 
-    /// Exactly these addresses are answered for now.
-    pub fn answering(&mut self, addresses: impl Iterator<Item = IpAddr>) {
-        self.answered = addresses.collect();
-        self.show_answered();
+    /// Each of `changes` is answered for from now on, or, where it says so, no more.
+    pub fn answering(&self, changes: impl IntoIterator<Item = (IpAddr, bool)>) {
+        let owned = self.figures.announced.answering(changes);
+        self.figures.owned.set(i64::try_from(owned).unwrap_or(i64::MAX));
     }
 
-    fn show_answered(&self) {
-        self.figures.owned.set(i64::try_from(self.answered.len()).unwrap_or(i64::MAX));
-        let services = |address: &IpAddr| {
-            let services = self.planned.get(address).into_iter().flatten();
-            services.map(|service| (*address, service.clone())).collect::<Vec<_>>()
-        };
-        self.figures.announced.show(self.answered.iter().flat_map(services).collect());
+    /// The Services that have `address`, by the plan.
+    fn services_of(&self, address: IpAddr) -> &[ServiceId] {
+        self.plan.vips.get(&address).map(|vip| &*vip.services).unwrap_or_default()
     }
 
     /// Tells of `report`.
@@ -147,7 +137,7 @@ impl Reporter {
         (before, after): (bool, bool),
         cause: &Cause,
     ) {
-        let services = self.planned.get(&address).map(Vec::as_slice).unwrap_or_default();
+        let services = self.services_of(address);
         let names: Vec<String> = services.iter().map(ToString::to_string).collect();
         let (rule, services_named) = (cause.rule(), names.join(","));
         tracing::info!(%address, from, to, rule, services = services_named, "{address}: {cause}");

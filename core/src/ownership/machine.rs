@@ -194,12 +194,7 @@ impl Machine {
             self.move_on(now);
         }
         match input {
-            Input::Plan(plan) => {
-                let unfit = plan.node_unfit.is_some();
-                self.drained = unfit.then(|| self.drained.unwrap_or(now));
-                self.plan = Some(plan);
-                self.mark_all();
-            }
+            Input::Plan(plan) => self.replan(plan, now),
             Input::Leases(event) => self.show(event, now),
             Input::Links(links) => self.relink(links, now),
             Input::Written(key, outcome, took) => self.settle(key, &outcome, took, now),
@@ -302,6 +297,18 @@ impl Machine {
             dirty.dedup();
         }
         dirty
+    }
+
+    /// In a burst plans follow each other, and each differs from the one before in a few addresses: only these are looked
+    /// at. What concerns the node itself concerns all of them.
+    fn replan(&mut self, plan: Arc<Plan>, now: Moment) {
+        let drained = plan.node_unfit.is_some().then(|| self.drained.unwrap_or(now));
+        match &self.plan {
+            Some(known) if self.drained == drained => self.dirty.extend(plan.differing(known)),
+            _ => self.mark_all(),
+        }
+        self.drained = drained;
+        self.plan = Some(plan);
     }
 
     fn relink(&mut self, links: Vec<Link>, now: Moment) {

@@ -1,7 +1,8 @@
 //! What the objects of the cluster allow: for each address, the nodes that may answer for it. Sessions, links and claims
 //! come on top of it, in the machine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -19,6 +20,43 @@ pub struct Plan {
     pub node_uid: Option<Arc<str>>,
     /// What keeps this node from announcing anything at all.
     pub node_unfit: Option<Unfit>,
+}
+
+impl Plan {
+    /// The addresses for which this plan says something other than `other`, in order.
+    pub fn differing<'p>(&'p self, other: &'p Self) -> impl Iterator<Item = IpAddr> + 'p {
+        let (mut ours, mut theirs) = (self.vips.iter().peekable(), other.vips.iter().peekable());
+        std::iter::from_fn(move || {
+            loop {
+                let order = match (ours.peek(), theirs.peek()) {
+                    (None, None) => return None,
+                    (Some(_), None) => Ordering::Less,
+                    (None, Some(_)) => Ordering::Greater,
+                    (Some((a, _)), Some((b, _))) => a.cmp(b),
+                };
+                let our = ours.next_if(|_| order.is_le());
+                let their = theirs.next_if(|_| order.is_ge());
+                if our != their {
+                    return our.or(their).map(|(address, _)| *address);
+                }
+            }
+        })
+    }
+
+    /// Takes over from `other` all candidates that are the same, so that to compare the two plans costs little, however
+    /// many nodes there are.
+    pub fn share_with(&mut self, other: &Self) {
+        let mut same: HashMap<(*const Candidates, *const Candidates), bool> = HashMap::new();
+        for (address, vip) in &mut self.vips {
+            let Some(known) = other.vips.get(address).map(|known| &known.candidates) else {
+                continue;
+            };
+            let pair = (Arc::as_ptr(&vip.candidates), Arc::as_ptr(known));
+            if *same.entry(pair).or_insert_with(|| vip.candidates == *known) {
+                vip.candidates = Arc::clone(known);
+            }
+        }
+    }
 }
 
 /// One address and who may answer for it.
@@ -93,5 +131,40 @@ impl Interfaces {
             (Self::Any, either) | (either, Self::Any) => either.clone(),
             (Self::Only(a), Self::Only(b)) => Self::Only(a.intersection(b).cloned().collect()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ownership::fixtures::{address, candidates, plan};
+
+    #[test]
+    fn plans_differ_in_what_came_what_went_and_what_is_said_otherwise() {
+        let mut before = plan("a", 5, &[("a", 0), ("b", 0)]);
+        let mut after = before.clone();
+        assert_eq!(after.differing(&before).count(), 0);
+        before.vips.remove(&address(1));
+        after.vips.remove(&address(3));
+        after.vips.remove(&address(5));
+        after.vips.get_mut(&address(4)).unwrap().candidates = candidates(&[("b", 0)]);
+        let differing: Vec<IpAddr> = after.differing(&before).collect();
+        assert_eq!(differing, [1, 3, 4, 5].map(address));
+        let backwards: Vec<IpAddr> = before.differing(&after).collect();
+        assert_eq!(backwards, differing);
+    }
+
+    #[test]
+    fn a_plan_shares_the_candidates_that_have_not_changed() {
+        let before = plan("a", 3, &[("a", 0), ("b", 0)]);
+        let mut after = plan("a", 3, &[("a", 0), ("b", 0)]);
+        after.vips.get_mut(&address(2)).unwrap().candidates = candidates(&[("b", 0)]);
+        let as_planned = after.clone();
+        after.share_with(&before);
+        assert_eq!(after, as_planned);
+        let shared = |n| {
+            Arc::ptr_eq(&after.vips[&address(n)].candidates, &before.vips[&address(n)].candidates)
+        };
+        assert_eq!([1, 2, 3].map(shared), [true, false, true]);
     }
 }

@@ -124,6 +124,8 @@ async fn why_a_node_is_no_candidate_is_counted_anew_within_a_second_of_a_report(
     let (mut speaker, figures, _wires) = speaker();
     let unfit = |reason| figures.unfit.get_or_create(&UnfitLabel { reason }).get();
     speaker.take(Happened::Plan(plan(IpAddr::from([192, 0, 2, 1]))), Moment(0));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    speaker.look_around();
     assert_eq!(unfit("NoInterface"), 1);
     let records = vec![herald_core::ownership::record::Link {
         name: "lan".into(),
@@ -140,7 +142,7 @@ async fn why_a_node_is_no_candidate_is_counted_anew_within_a_second_of_a_report(
     let stored = WriteOutcome::Stored(Some(version));
     speaker.take(Happened::Input(Input::Written(key, stored, Span::ZERO)), Moment(10));
     assert!(speaker.machine.is_open() && !speaker.carry_out());
-    assert_eq!(unfit("NoInterface"), 1, "as of the plan");
+    assert_eq!(unfit("NoInterface"), 1, "not yet");
     tokio::time::advance(Duration::from_secs(1)).await;
     speaker.look_around();
     assert_eq!((unfit("NoInterface"), unfit("NoSession")), (0, 0));

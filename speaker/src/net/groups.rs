@@ -3,7 +3,8 @@
 //! The packet sockets need no membership, but the network does: on a plain UDP socket's request the kernel reports it
 //! by MLD, so that switches that snoop forward questions here, and opens the interface's own multicast filter.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::net::Ipv6Addr;
 
@@ -18,7 +19,7 @@ pub struct Membership {
     pub group: Ipv6Addr,
 }
 
-/// A membership that could not be had. It is tried again with the next [`Groups::set`].
+/// A membership that could not be had. It is tried again when it is next wanted once more.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot join {} on interface {}", membership.group, membership.index)]
 pub struct JoinError {
@@ -29,49 +30,69 @@ pub struct JoinError {
     pub source: io::Error,
 }
 
-/// The memberships held, over as many sockets as the kernel's limit per socket (`optmem_max`) asks for.
+/// The memberships held, over as many sockets as the kernel's limit per socket (`optmem_max`) asks for. Several addresses
+/// may want one: it is left when none does any more.
 #[derive(Debug, Default)]
 pub struct Groups {
     sockets: Vec<Socket>,
-    joined: HashMap<Membership, usize>,
+    wanted: HashMap<Membership, Wanted>,
+}
+
+/// How often a membership is wanted, and the socket that has it, unless the kernel refused.
+#[derive(Debug, Default)]
+struct Wanted {
+    times: usize,
+    socket: Option<usize>,
 }
 
 impl Groups {
-    /// Leaves what is not in `desired` and joins what is missing.
+    /// Wants each of `memberships` once more, and joins what is missing of them.
     ///
     /// # Errors
-    /// Every membership that could not be had; all others are.
-    pub fn set(&mut self, desired: &HashSet<Membership>) -> Result<(), Vec<JoinError>> {
-        let sockets = &self.sockets;
-        self.joined.retain(|membership, socket| {
-            let keep = desired.contains(membership);
-            if !keep {
-                // It fails only when the interface is gone, and the membership with it.
-                let _ = sockets[*socket].leave_multicast_v6(&membership.group, membership.index);
-            }
-            keep
-        });
+    /// Every one that could not be had. It is wanted all the same.
+    pub fn want(
+        &mut self,
+        memberships: impl IntoIterator<Item = Membership>,
+    ) -> Result<(), Vec<JoinError>> {
         let mut failed = Vec::new();
-        for &membership in desired {
-            if self.joined.contains_key(&membership) {
-                continue;
+        for membership in memberships {
+            let mut wanted = self.wanted.remove(&membership).unwrap_or_default();
+            wanted.times += 1;
+            if wanted.socket.is_none() {
+                match self.join(membership) {
+                    Ok(socket) => wanted.socket = Some(socket),
+                    Err(source) => failed.push(JoinError { membership, source }),
+                }
             }
-            match self.join(membership) {
-                Ok(socket) => drop(self.joined.insert(membership, socket)),
-                Err(source) => failed.push(JoinError { membership, source }),
-            }
+            self.wanted.insert(membership, wanted);
         }
         if failed.is_empty() { Ok(()) } else { Err(failed) }
     }
 
+    /// Wants each of `memberships` once less, and leaves what nobody wants any more.
+    pub fn release(&mut self, memberships: impl IntoIterator<Item = Membership>) {
+        for membership in memberships {
+            let Entry::Occupied(mut entry) = self.wanted.entry(membership) else { continue };
+            entry.get_mut().times -= 1;
+            if entry.get().times > 0 {
+                continue;
+            }
+            if let Some(socket) = entry.remove().socket {
+                let Membership { index, group } = membership;
+                // It fails only when the interface is gone, and the membership with it.
+                let _ = self.sockets[socket].leave_multicast_v6(&group, index);
+            }
+        }
+    }
+
     /// How many memberships are held.
     pub fn len(&self) -> usize {
-        self.joined.len()
+        self.wanted.values().filter(|wanted| wanted.socket.is_some()).count()
     }
 
     /// Whether none is held.
     pub fn is_empty(&self) -> bool {
-        self.joined.is_empty()
+        self.len() == 0
     }
 
     /// Joins by the first socket that has room, or by a new one.

@@ -3,7 +3,7 @@
 //! ```text
 //! the speaker's loop                                          per eligible link: an ARP task, an NDP task
 //!   set_links(Links) ──opens, closes──────────────────────────▶ ┌──────────────────────────────┐
-//!   answer(addresses) ──▶ table ◀──looked up under read lock─── │ frame ▶ judge ▶ answer       │
+//!   answer(changes) ────▶ table ◀──looked up under read lock─── │ frame ▶ judge ▶ answer       │
 //!   announce, ask ──▶ queue (OUTBOX each) ────────────────────▶ │ announcement, question       │
 //!   Receiver<Heard> ◀── queue (HEARD) ◀──────────────────────── │ what others claim            │
 //! ```
@@ -140,6 +140,7 @@ impl Responder {
     /// # Errors
     /// Every socket that could not be opened; its link is tried again with the next call, whatever changed.
     pub fn set_links(&mut self, links: &Links) -> Result<(), Vec<OpenError>> {
+        let before = self.memberships();
         self.links = links.clone();
         self.write(|table| table.own = links.macs());
         self.pairs.retain(|name, pair| {
@@ -157,19 +158,36 @@ impl Responder {
                 Err(error) => failed.push(error),
             }
         }
-        self.join_groups();
+        // First joined and then left: what stays is not left for a moment.
+        self.join(self.memberships());
+        self.groups.release(before);
         if failed.is_empty() { Ok(()) } else { Err(failed) }
     }
 
-    /// Answers for exactly `addresses` from now on, each on the links of its reach. When it returns, no answer and no
-    /// announcement leaves for any other.
-    pub fn answer(&mut self, addresses: HashMap<IpAddr, Reach>) {
+    /// From now on answers for each address of `changes` on the links of its reach, or, where that is `None`, not at all;
+    /// of all others as before. When it returns, no answer and no announcement leaves for an address or on a link that
+    /// it withdrew.
+    pub fn answer(&mut self, changes: HashMap<IpAddr, Option<Reach>>) {
         let counts = &self.shared.counts;
-        let answer = |(address, reach)| (address, Answer { reach, counters: counts.of(address) });
-        let answers: HashMap<_, _> = addresses.into_iter().map(answer).collect();
-        // The old map is dropped after the lock is released.
-        drop(self.write(|table| std::mem::replace(&mut table.answers, answers)));
-        self.join_groups();
+        let answer = |address, reach| Answer { reach, counters: counts.of(address) };
+        let changes: Vec<(IpAddr, Option<Answer>)> = changes
+            .into_iter()
+            .map(|(address, reach)| (address, reach.map(|reach| answer(address, reach))))
+            .collect();
+        let joined: Vec<Membership> = changes
+            .iter()
+            .flat_map(|(address, answer)| self.memberships_of(*address, answer.as_ref()))
+            .collect();
+        let replaced: Vec<(IpAddr, Option<Answer>)> = self.write(|table| {
+            let replace = |(address, answer)| (address, table.replace(address, answer));
+            changes.into_iter().map(replace).collect()
+        });
+        self.join(joined);
+        let left: Vec<Membership> = replaced
+            .iter()
+            .flat_map(|(address, answer)| self.memberships_of(*address, answer.as_ref()))
+            .collect();
+        self.groups.release(left);
     }
 
     /// Reports what others claim for exactly `addresses` from now on. The counts of other addresses go.
@@ -222,25 +240,28 @@ impl Responder {
     }
 
     fn write<R>(&self, change: impl FnOnce(&mut Table) -> R) -> R {
-        // Each change is one assignment, so a panic elsewhere under the lock leaves the table whole.
+        // Each change is a few assignments that cannot panic, so a panic elsewhere under the lock leaves the table whole.
         change(&mut self.shared.table.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Joins the groups of all IPv6 addresses answered for, on every open link of their reach.
-    fn join_groups(&mut self) {
-        let desired = {
-            let table = self.shared.table.read().unwrap_or_else(PoisonError::into_inner);
-            let groups = table.answers.iter().filter_map(|(address, answer)| match address {
-                IpAddr::V6(v6) => Some((ndp::solicited_node(*v6), &answer.reach)),
-                IpAddr::V4(_) => None,
-            });
-            let on_links = |(group, reach): (Ipv6Addr, &Reach)| {
-                let open = self.pairs.iter().filter(|(name, _)| reach.includes(name));
-                open.map(|(_, pair)| Membership { index: pair.index, group }).collect::<Vec<_>>()
-            };
-            groups.flat_map(on_links).collect::<HashSet<_>>()
+    /// The groups of all IPv6 addresses answered for, on every open link of their reach.
+    fn memberships(&self) -> Vec<Membership> {
+        let table = self.shared.table.read().unwrap_or_else(PoisonError::into_inner);
+        let all = table.answers.iter();
+        all.flat_map(|(address, answer)| self.memberships_of(*address, Some(answer))).collect()
+    }
+
+    fn memberships_of(&self, address: IpAddr, answer: Option<&Answer>) -> Vec<Membership> {
+        let (IpAddr::V6(v6), Some(Answer { reach, .. })) = (address, answer) else {
+            return Vec::new();
         };
-        if let Err(failed) = self.groups.set(&desired)
+        let group = ndp::solicited_node(v6);
+        let open = self.pairs.iter().filter(|(name, _)| reach.includes(name));
+        open.map(|(_, pair)| Membership { index: pair.index, group }).collect()
+    }
+
+    fn join(&mut self, memberships: Vec<Membership>) {
+        if let Err(failed) = self.groups.want(memberships)
             && let Some(first) = failed.first()
         {
             // Questions still arrive where no switch filters multicast.

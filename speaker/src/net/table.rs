@@ -97,6 +97,14 @@ impl Judgement {
 }
 
 impl Table {
+    /// Answers for `address` as `answer` says, or not at all; returns what was said of it before.
+    pub(super) fn replace(&mut self, address: IpAddr, answer: Option<Answer>) -> Option<Answer> {
+        match answer {
+            Some(answer) => self.answers.insert(address, answer),
+            None => self.answers.remove(&address),
+        }
+    }
+
     /// Whether `address` is answered for on `link`.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use herald_speaker::net::socket::Protocol;
 
 use super::host::{Host, LAN, eventually, pair};
 use super::prober::Prober;
-use super::speaker::{Speaker, everywhere};
+use super::speaker::{Speaker, everywhere, nowhere};
 
 const VIPS: [&str; 2] = ["192.0.2.240", "2001:db8::240"];
 const OTHERS: [&str; 2] = ["192.0.2.241", "2001:db8::241"];
@@ -112,7 +112,7 @@ fn after_a_withdrawal_no_answer_leaves() {
         prober.ask(&neighbour, vip);
         assert_eq!(prober.next_claim(&neighbour), (vip.parse().unwrap(), node.mac));
 
-        speaker.answer(&node, &[other]);
+        speaker.withdraw(&node, &[vip]);
         prober.ask(&neighbour, vip);
         prober.ask(&neighbour, other);
         // Questions are taken in order, so an answer to the first would come first.
@@ -130,7 +130,7 @@ fn an_announcement_that_is_still_queued_when_its_address_is_withdrawn_never_leav
             responder.answer(everywhere(&[vip, other]));
             responder.announce(vip.parse().unwrap(), &Reach::Every, true);
             responder.announce(other.parse().unwrap(), &Reach::Every, true);
-            responder.answer(everywhere(&[other]));
+            responder.answer(nowhere(&[vip]));
         });
         assert_eq!(prober.next_claim(&neighbour), (other.parse().unwrap(), node.mac));
     }
@@ -143,7 +143,7 @@ fn an_address_is_answered_only_on_the_links_of_its_reach() {
     let [vip, other] = [VIPS[0], OTHERS[0]];
     let elsewhere = Reach::Only(std::sync::Arc::new(["lan1".into()].into()));
     let mut addresses = everywhere(&[other]);
-    addresses.insert(vip.parse().unwrap(), elsewhere);
+    addresses.insert(vip.parse().unwrap(), Some(elsewhere));
     speaker.at_once(&node, move |responder| responder.answer(addresses));
     let prober = Prober::open(&neighbour, Protocol::Arp);
     prober.ask(&neighbour, vip);

@@ -1,6 +1,5 @@
 //! Packet sockets and groups: what the kernel lets through, when it came, and what it tells switches.
 
-use std::collections::HashSet;
 use std::net::Ipv6Addr;
 use std::time::SystemTime;
 
@@ -123,24 +122,26 @@ fn joined(host: &Host, group: Ipv6Addr) -> bool {
 }
 
 #[test]
-fn groups_are_joined_and_left_by_difference_over_as_many_sockets_as_it_takes() {
+fn groups_are_left_when_nobody_wants_them_and_lie_on_as_many_sockets_as_it_takes() {
     let (node, _neighbour) = pair();
     // Room for some forty memberships on each socket.
     node.set("net/core/optmem_max", "2048");
     let index = node.index(LAN);
     let group = |n: u16| ndp::solicited_node(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n));
-    let wanted = move |range: std::ops::Range<u16>| -> HashSet<Membership> {
-        range.map(|n| Membership { index, group: group(n) }).collect()
+    let of = move |range: std::ops::Range<u16>| {
+        range.map(move |n| Membership { index, group: group(n) })
     };
     let groups = node.block(move || {
         let mut groups = Groups::default();
-        groups.set(&wanted(0..300)).map(|()| groups).unwrap()
+        groups.want(of(0..300)).map(|()| groups).unwrap()
     });
     assert!((0..300).all(|n| joined(&node, group(n))), "all are joined");
 
     let groups = node.block(move || {
         let mut groups = groups;
-        groups.set(&wanted(200..310)).map(|()| groups).unwrap()
+        groups.want(of(200..310)).unwrap();
+        groups.release(of(0..300));
+        groups
     });
     assert_eq!(groups.len(), 110);
     assert!(!joined(&node, group(0)) && !joined(&node, group(199)), "what is not wanted is left");

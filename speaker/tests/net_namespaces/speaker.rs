@@ -58,9 +58,15 @@ impl Speaker {
         host.block(move || work(&mut responder.lock().unwrap()))
     }
 
-    /// Answers for `addresses` on every link.
+    /// Answers for `addresses`, too, on every link.
     pub(crate) fn answer(&self, host: &Host, addresses: &[&str]) {
         let addresses = everywhere(addresses);
+        self.at_once(host, move |responder| responder.answer(addresses));
+    }
+
+    /// Answers for `addresses` no more.
+    pub(crate) fn withdraw(&self, host: &Host, addresses: &[&str]) {
+        let addresses = nowhere(addresses);
         self.at_once(host, move |responder| responder.answer(addresses));
     }
 
@@ -90,6 +96,11 @@ impl Speaker {
 }
 
 /// `addresses`, each on every link.
-pub(crate) fn everywhere(addresses: &[&str]) -> HashMap<IpAddr, Reach> {
-    addresses.iter().map(|address| (address.parse().unwrap(), Reach::Every)).collect()
+pub(crate) fn everywhere(addresses: &[&str]) -> HashMap<IpAddr, Option<Reach>> {
+    addresses.iter().map(|address| (address.parse().unwrap(), Some(Reach::Every))).collect()
+}
+
+/// `addresses`, on no link any more.
+pub(crate) fn nowhere(addresses: &[&str]) -> HashMap<IpAddr, Option<Reach>> {
+    addresses.iter().map(|address| (address.parse().unwrap(), None)).collect()
 }
