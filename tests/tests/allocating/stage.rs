@@ -286,14 +286,17 @@ impl<'l> Stage<'l> {
             .await
     }
 
-    /// What is told of the object `name` in `namespace`, sorted.
+    /// What the controller tells of the object `name` in `namespace`, sorted. Other components may tell of
+    /// it too.
     pub(crate) async fn told_in(&self, namespace: &str, name: &str) -> anyhow::Result<Vec<Told>> {
         let events: Api<Event> = Api::namespaced(self.lab.client(), namespace);
         let about = ListParams::default().fields(&format!("involvedObject.name={name}"));
         let events = events.list(&about).await.context("list Events")?.items;
-        let told = events.into_iter().map(|event| {
-            let source = event.source.unwrap_or_default().component;
-            ensure!(source.as_deref() == Some("metallb-controller"), "{source:?}");
+        let ours = events.into_iter().filter(|event| {
+            let source = event.source.as_ref().and_then(|source| source.component.as_deref());
+            source == Some("metallb-controller")
+        });
+        let told = ours.map(|event| {
             let (first, last) = (event.first_timestamp, event.last_timestamp);
             ensure!(first.is_some() && last >= first, "{first:?} to {last:?}");
             Ok(Told {
