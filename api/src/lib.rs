@@ -9,3 +9,4 @@ pub mod condition;
 pub mod crd;
 pub mod lease;
 pub mod parse;
+pub mod sparse;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use herald_api::annotation::{IP_ALLOCATED_FROM_POOL, SHARED_AS};
 use herald_api::condition::{ADDRESS_ALLOCATED, ALLOCATED, AddressAllocated};
 use herald_api::crd::{Guarded, IPAddressPool, IPAddressPoolStatus, L2Advertisement};
+use herald_api::sparse::Sparse;
 use herald_core::config::Object;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Service;
@@ -29,7 +30,7 @@ pub async fn deliver(client: Client, namespace: &str, letter: &Letter) -> Outcom
     let writing = async {
         match &letter.subject {
             Subject::Service(id) => {
-                let api: Api<Service> = Api::namespaced(client, &id.namespace);
+                let api: Api<Sparse<Service>> = Api::namespaced(client, &id.namespace);
                 // Strategic: conditions that others keep in the same status stay.
                 let patch = Patch::Strategic(service_patch(letter));
                 let params = PatchParams {

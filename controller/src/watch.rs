@@ -10,6 +10,7 @@ use herald_api::crd::{
 };
 use herald_api::parse::demand::{Asked, Version, asked};
 use herald_api::parse::{advertisement, bgp_advertisement, pool};
+use herald_api::sparse::Sparse;
 use herald_cluster::cache::{self, Cache, Dirty, Fence};
 use herald_cluster::client::Door;
 use herald_cluster::feed::{Feed, Settings};
@@ -87,13 +88,13 @@ impl Watch {
         let follow = Follow { dirty, updates };
         let (services, service_task) = follow.all(
             "Service",
-            Feed::new(door.clone(), Api::<Service>::all, Settings::default()),
+            Feed::new(door.clone(), Api::<Sparse<Service>>::all, Settings::default()),
             |service| ServiceId::new(service.namespace().unwrap_or_default(), service.name_any()),
-            move |service| asked(&service, class.as_deref()),
+            move |Sparse(service)| asked(&service, class.as_deref()),
         );
         let (namespaces, namespace_task) = follow.all(
             "Namespace",
-            Feed::new(door.clone(), Api::<Namespace>::all, Settings::default()),
+            Feed::new(door.clone(), Api::<Sparse<Namespace>>::all, Settings::default()),
             |namespace| namespace.name_any().into(),
             |namespace| namespace.labels().clone(),
         );

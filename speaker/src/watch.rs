@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use herald_api::crd::{Guarded, IPAddressPool, L2Advertisement};
 use herald_api::parse;
+use herald_api::sparse::Sparse;
 use herald_cluster::cache::{Cache, Dirty, follow};
 use herald_cluster::client::Door;
 use herald_cluster::feed::{Feed, Settings};
@@ -59,21 +60,23 @@ pub fn caches(
     let caches = Caches {
         nodes: follow.all(
             "Nodes",
-            Feed::new(door.clone(), Api::<Node>::all, Settings::default()),
+            Feed::new(door.clone(), Api::<Sparse<Node>>::all, Settings::default()),
             |node| node.name_any().into(),
-            |node| parse::node::node(&node),
+            |Sparse(node)| parse::node::node(&node),
         ),
         services: follow.all(
             "Services",
-            Feed::new(door.clone(), Api::<Service>::all, Settings::default()),
+            Feed::new(door.clone(), Api::<Sparse<Service>>::all, Settings::default()),
             |service| ServiceId::new(service.namespace().unwrap_or_default(), service.name_any()),
-            move |service| parse::service::announced(&service, class.as_deref()).map(Arc::new),
+            move |Sparse(service)| {
+                parse::service::announced(&service, class.as_deref()).map(Arc::new)
+            },
         ),
         slices: follow.all(
             "EndpointSlices",
-            Feed::new(door.clone(), Api::<EndpointSlice>::all, Settings::default()),
+            Feed::new(door.clone(), Api::<Sparse<EndpointSlice>>::all, Settings::default()),
             |slice| (slice.namespace().unwrap_or_default().into(), slice.name_any().into()),
-            |slice| parse::endpoints::endpoints(&slice),
+            |Sparse(slice)| parse::endpoints::endpoints(&slice),
         ),
         pools: follow.all(
             "IPAddressPools",
