@@ -1,7 +1,7 @@
 //! Controllers against a real API server: which Service gets which address, what that costs in writes, what people are
 //! told, and what becomes of it all when pools break, controllers die and the API server fails in every way that it can.
 //!
-//! No speaker runs here: nothing depends on one.
+//! Speakers do not run here, but for one that only has to read: nothing depends on them.
 #![forbid(unsafe_code)]
 
 mod beginning;
@@ -102,6 +102,7 @@ async fn a_controller_waits_for_what_is_not_there_and_goes_on_by_itself() -> any
         stage.story("no kinds", beginning::without_the_kinds_it_waits).await?;
         stage.story("no pools", beginning::without_any_pool_nothing_is_cleared).await?;
         stage.story("other shapes", shapes::what_cannot_be_read_hides_nothing).await?;
+        stage.story("odd Services", shapes::an_odd_service_hides_no_other).await?;
         stage.story("an editor", outage::a_service_that_is_edited_all_the_time).await?;
         stage.story("answers lost", outage::writes_whose_answers_are_lost).await?;
         stage.story("outages", outage::an_absent_api_server_is_outlived).await

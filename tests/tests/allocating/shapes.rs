@@ -1,9 +1,12 @@
-//! Objects of another shape than Herald's own CRDs let through.
+//! Objects of another shape than Herald's own CRDs let through, and than Kubernetes' own types can read.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use anyhow::{Context, ensure};
 use herald_api::crd::{ACCEPTED, Guarded, IPAddressPool};
+use herald_tests::lab::http;
+use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
@@ -70,4 +73,84 @@ pub(crate) async fn what_cannot_be_read_hides_nothing(stage: &Stage<'_>) -> anyh
     let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/crds");
     stage.lab.kubectl(&["apply", "-k", &crds.to_string_lossy()]).await?;
     Ok(())
+}
+
+/// The API server stores conditions of Services without a time, and times that our types cannot read: whoever may write
+/// one Service must not keep controller and speakers from seeing the others.
+pub(crate) async fn an_odd_service_hides_no_other(stage: &Stage<'_>) -> anyhow::Result<()> {
+    const LATE: &str = "9999-12-31T23:59:59Z";
+    stage.configure(&[("lan", of(&["192.168.112.0/30"]))]).await?;
+    stage.ask("odd", json!({})).await?;
+    stage.has("odd", &["192.168.112.0"]).await?;
+    let condition = |type_: &str, time: Value| {
+        let mut condition =
+            json!({ "type": type_, "status": "True", "reason": "R", "message": "" });
+        condition["lastTransitionTime"] = time;
+        condition
+    };
+    let bare = json!({ "type": "Bare", "status": "True" });
+    let odd = [bare, condition("Null", Value::Null), condition("Late", LATE.into())];
+    write_odd(stage, &["--subresource=status"], &json!({ "status": { "conditions": odd } }))
+        .await?;
+    let hand = json!({
+        "manager": "hand", "operation": "Update", "apiVersion": "v1", "time": LATE,
+        "fieldsType": "FieldsV1", "fieldsV1": { "f:spec": { "f:ports": {} } },
+    });
+    write_odd(stage, &[], &json!({ "metadata": { "managedFields": [hand] } })).await?;
+    // Seen as it changes, with its own condition put back beside the odd ones.
+    stage
+        .lab
+        .await_condition("the odd one is told what it has", SETTLE, async || {
+            let stored = stored_odd(stage).await?;
+            let types: Vec<&str> =
+                conditions(&stored).filter_map(|one| one["type"].as_str()).collect();
+            let all = ["Bare", "Null", "Late", "heraldlb.io/AddressAllocated"];
+            ensure!(all.iter().all(|type_| types.contains(type_)), "{types:?}");
+            Ok(())
+        })
+        .await?;
+    let stored = stored_odd(stage).await?;
+    let read: Result<Service, _> = serde_json::from_value(stored.clone());
+    ensure!(read.is_err(), "nothing is odd about it: {stored:#}");
+    stage.ask("beside", json!({})).await?;
+    stage.has("beside", &["192.168.112.1"]).await?;
+    // And in a list.
+    stage.end(0).await?;
+    stage.controller(0)?;
+    stage.ask("after", json!({})).await?;
+    stage.has("after", &["192.168.112.2"]).await?;
+    let node = &stage.lab.nodes()[0];
+    let speaker = stage.lab.start_speaker(node, &[])?;
+    stage
+        .lab
+        .await_condition("a speaker has read everything", SETTLE, async || {
+            let ready = SocketAddr::from((Ipv4Addr::LOCALHOST, 17472));
+            let ask = async move { http::get(ready, "/readyz", SETTLE).await };
+            let answer = node.namespace().spawn(ask).await??;
+            ensure!(answer.status == 200, "{answer:?}");
+            Ok(())
+        })
+        .await?;
+    speaker.sigterm()?;
+    speaker.exited(SETTLE).await?;
+    stage.lab.kubectl(&["delete", "service", "odd"]).await?;
+    Ok(())
+}
+
+/// As a merge, because a typed client could not read the answer.
+async fn write_odd(stage: &Stage<'_>, flags: &[&str], patch: &Value) -> anyhow::Result<()> {
+    let patch = patch.to_string();
+    let mut all = vec!["patch", "service", "odd", "--type=merge", "-p", &patch];
+    all.extend(flags);
+    stage.lab.kubectl(&all).await?;
+    Ok(())
+}
+
+async fn stored_odd(stage: &Stage<'_>) -> anyhow::Result<Value> {
+    let path = "/api/v1/namespaces/default/services/odd";
+    Ok(serde_json::from_str(&stage.lab.kubectl(&["get", "--raw", path]).await?)?)
+}
+
+fn conditions(service: &Value) -> impl Iterator<Item = &Value> {
+    service["status"]["conditions"].as_array().into_iter().flatten()
 }
