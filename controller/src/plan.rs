@@ -5,7 +5,6 @@ mod services;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use herald_api::crd::configuration_state::Verdict as ConfigurationVerdict;
 use herald_api::parse::demand::{Asked, NotOurs, Ours};
@@ -13,7 +12,7 @@ use herald_cluster::events::Note;
 use herald_core::address::Family;
 use herald_core::allocation::pools::capacity;
 use herald_core::allocation::{self, Demand, Namespaces, Outcome, Pools, Stray, World};
-use herald_core::config::{Object, Pool};
+use herald_core::config::{Object, Pool, SETTLING};
 use herald_core::name::PoolName;
 use tokio::time::Instant;
 
@@ -21,10 +20,6 @@ use self::judging::Judging;
 use crate::outbox::{Letter, Outbox, Shown, Subject};
 use crate::tell;
 use crate::watch::{Configured, Snapshot};
-
-/// How long the pools in force must have been the same before an address that none of them holds is taken from its
-/// Service: a pool that is renamed, split or restored comes in several writes. Nothing else waits for it.
-const SETTLING: Duration = Duration::from_secs(1);
 
 /// What follows from one look at the world.
 #[derive(Debug, Default)]

@@ -14,10 +14,16 @@ pub use refusal::{EntryFault, Refusal, SelectorFault};
 pub use settle::{Configuration, InForce, Object, Offer, Offers, Problem, settle};
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::address::AddressRange;
 use crate::label::{Labels, Selector};
 use crate::name::{AdvertisementName, LinkName, PoolName};
+
+/// How long the pools in force must have been the same before an address that none of them holds is taken from its Service,
+/// and before nobody answers for it any more: a pool that is renamed, split or restored comes in several writes. Nothing
+/// else waits for it.
+pub const SETTLING: Duration = Duration::from_secs(1);
 
 /// An IPAddressPool: where addresses come from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -169,18 +169,21 @@ async fn plan_on_change(
     loop {
         heartbeat.beat();
         // Beats also while nothing changes.
-        let changed = tokio::time::timeout(WEDGED / 4, dirty.changed()).await.is_ok();
+        let beat = Instant::now() + WEDGED / 4;
+        let until = planner.again().map_or(beat, |again| beat.min(again));
+        let changed = tokio::time::timeout_at(until, dirty.changed()).await.is_ok();
+        let due = planner.again().is_some_and(|again| again <= Instant::now());
         if !synced {
             synced = caches.readiness().is_ok();
         }
         if !synced && let Some(why) = caches.unreadable() {
             said.judge(Verdict::Unknown(why));
         }
-        if !changed || !synced {
+        if !(changed || due) || !synced {
             continue;
         }
         let began = Instant::now();
-        let mut plan = planner.plan(&caches);
+        let mut plan = planner.plan(&caches.snapshot(), began);
         if let Some(last) = &*said.plans.borrow() {
             plan.share_with(last);
         }

@@ -4,45 +4,76 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use herald_api::crd::configuration_state::Verdict;
-use herald_core::config::{Configuration, Object, Offers, Problem, settle};
+use herald_core::config::{Configuration, Object, Offers, Pool, Problem, SETTLING, settle};
 use herald_core::label::Labels;
 use herald_core::name::{NodeName, PoolName, ServiceId};
 use herald_core::ownership::eligibility;
 use herald_core::ownership::plan::Plan;
 use herald_core::ownership::world::{Endpoints, Service, World};
+use tokio::time::Instant;
 
-use crate::watch::Caches;
+use crate::watch::Snapshot;
 
-/// Plans on whole snapshots; remembers only which version of each configuration object was last good.
+/// Plans on whole snapshots; remembers only which version of each configuration object was last good, and, while the pools
+/// settle, which were in force before.
 pub struct Planner {
     me: NodeName,
     ignore_exclude_label: bool,
     configuration: Configuration,
     problems: Vec<Problem>,
+    /// The pools that were in force when they began to change, each as it was.
+    former: BTreeMap<PoolName, Arc<Pool>>,
+    /// Until when the pools in force may still be changing.
+    settles: Option<Instant>,
 }
 
 impl Planner {
     /// A planner for node `me`.
     pub fn new(me: NodeName, ignore_exclude_label: bool) -> Self {
         let (configuration, problems) = (Configuration::default(), Vec::new());
-        Self { me, ignore_exclude_label, configuration, problems }
+        let (former, settles) = (BTreeMap::new(), None);
+        Self { me, ignore_exclude_label, configuration, problems, former, settles }
     }
 
-    /// The plan for what `caches` hold now.
-    pub fn plan(&mut self, caches: &Caches) -> Plan {
-        self.settle(caches);
-        let (services, slices) = (caches.services.snapshot(), caches.slices.snapshot());
-        let slices = slices.values().filter_map(|slice| slice.as_ref().as_ref());
+    /// The plan for `snapshot`.
+    pub fn plan(&mut self, snapshot: &Snapshot, now: Instant) -> Plan {
+        let before = self.configuration.pools().clone();
+        self.settle(snapshot);
+        self.remember(before, now);
+        let services = &snapshot.services;
+        let slices = snapshot.slices.values().filter_map(|slice| slice.as_ref().as_ref());
         let world = World {
-            nodes: (*caches.nodes.snapshot()).clone(),
+            nodes: (*snapshot.nodes).clone(),
             pools: self.configuration.pools().values().cloned().collect(),
-            broken_pools: self.broken_pools(caches),
+            former_pools: self.former.values().cloned().collect(),
+            broken_pools: self.broken_pools(snapshot),
             advertisements: self.configuration.advertisements().values().cloned().collect(),
             services: services.values().filter_map(|service| (**service).clone()).collect(),
-            endpoints: endpoints(&services, slices),
+            endpoints: endpoints(services, slices),
             ignore_exclude_label: self.ignore_exclude_label,
         };
         eligibility::plan(&world, &self.me)
+    }
+
+    /// When to plan again although nothing has changed.
+    pub fn again(&self) -> Option<Instant> {
+        self.settles
+    }
+
+    /// What no pool holds any more is planned with as it was in `before`, until the pools have settled.
+    fn remember(&mut self, before: BTreeMap<PoolName, Arc<Pool>>, now: Instant) {
+        if self.settles.is_some_and(|until| until <= now) {
+            self.settles = None;
+            self.former.clear();
+        }
+        if before.is_empty() && self.former.is_empty() || before == *self.configuration.pools() {
+            return;
+        }
+        self.settles = Some(now + SETTLING);
+        for (name, pool) in before {
+            // As it was at first: what came and went since then was not to stay.
+            self.former.entry(name).or_insert(pool);
+        }
     }
 
     /// Whether some configuration object's present version is not in force.
@@ -61,18 +92,17 @@ impl Planner {
     }
 
     /// The pools that exist and have no version in force, as after a start while their objects are broken.
-    fn broken_pools(&self, caches: &Caches) -> BTreeMap<PoolName, Labels> {
-        let snapshot = caches.pools.snapshot();
+    fn broken_pools(&self, snapshot: &Snapshot) -> BTreeMap<PoolName, Labels> {
+        let pools = &snapshot.pools;
         let unknown = self.configuration.unknown().iter().filter_map(|object| match object {
-            Object::Pool(name) => Some((name.clone(), snapshot.get(name)?.labels.clone())),
+            Object::Pool(name) => Some((name.clone(), pools.get(name)?.labels.clone())),
             Object::Advertisement(_) => None,
         });
         unknown.collect()
     }
 
-    fn settle(&mut self, caches: &Caches) {
-        let pools = caches.pools.snapshot();
-        let advertisements = caches.advertisements.snapshot();
+    fn settle(&mut self, snapshot: &Snapshot) {
+        let Snapshot { pools, advertisements, .. } = snapshot;
         let offers = Offers {
             pools: pools.iter().map(|(name, offer)| (name.clone(), (**offer).clone())).collect(),
             advertisements: advertisements
@@ -119,6 +149,11 @@ fn endpoints<'s>(
 mod tests {
     use std::collections::BTreeSet;
 
+    use herald_api::parse;
+    use herald_core::config::Offer;
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+
     use super::*;
 
     #[test]
@@ -153,5 +188,80 @@ mod tests {
             (id("d"), slices[0].1.clone()),
         ];
         assert_eq!(found, expected.into());
+    }
+
+    fn read<T: DeserializeOwned>(object: Value) -> T {
+        serde_json::from_value(object).expect("an object")
+    }
+
+    fn offer((name, entries): &(&str, &[&str])) -> (PoolName, Arc<Offer<Pool>>) {
+        let object = read(json!({ "apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool",
+            "metadata": { "name": name }, "spec": { "addresses": entries } }));
+        ((*name).into(), Arc::new(parse::pool::offer(&object).1))
+    }
+
+    /// Node `a` with an endpoint of a Service that has 192.0.2.1 and .2, and these pools, all of them advertised.
+    fn snapshot(pools: &[(&str, &[&str])]) -> Snapshot {
+        let node = parse::node::node(&read(json!({ "metadata": { "name": "a", "uid": "u" } })));
+        let metadata = json!({ "namespace": "n", "name": "s",
+            "labels": { "kubernetes.io/service-name": "s" } });
+        let ingress = json!([{ "ip": "192.0.2.1" }, { "ip": "192.0.2.2" }]);
+        let service = read(json!({ "metadata": metadata, "spec": { "type": "LoadBalancer" },
+            "status": { "loadBalancer": { "ingress": ingress } } }));
+        let service = parse::service::announced(&service, None).map(Arc::new);
+        let endpoint = json!({ "addresses": ["10.0.0.1"], "nodeName": "a" });
+        let slice = read(json!({ "metadata": metadata, "addressType": "IPv4",
+            "endpoints": [endpoint] }));
+        let slice = parse::endpoints::endpoints(&slice);
+        let advertisement = read(json!({ "apiVersion": "metallb.io/v1beta1",
+            "kind": "L2Advertisement", "metadata": { "name": "ad" }, "spec": {} }));
+        let advertisement = parse::advertisement::offer(&advertisement).1;
+        Snapshot {
+            nodes: Arc::new([(NodeName::from("a"), Arc::new(node))].into()),
+            services: Arc::new([(ServiceId::new("n", "s"), Arc::new(service))].into()),
+            slices: Arc::new([(("n".into(), "s-1".into()), Arc::new(slice))].into()),
+            pools: Arc::new(pools.iter().map(offer).collect()),
+            advertisements: Arc::new([("ad".into(), Arc::new(advertisement))].into()),
+        }
+    }
+
+    /// Whether the node may answer for each of the two addresses.
+    fn answers(planner: &mut Planner, pools: &[(&str, &[&str])], now: Instant) -> [bool; 2] {
+        let plan = planner.plan(&snapshot(pools), now);
+        let mut vips = plan.vips.values().map(|vip| !vip.candidates.nodes.is_empty());
+        [vips.next(), vips.next()].map(|answered| answered.expect("two addresses"))
+    }
+
+    const BOTH: &[(&str, &[&str])] = &[("p", &["192.0.2.0/24"])];
+    const FIRST: &[(&str, &[&str])] = &[("q", &["192.0.2.1/32"])];
+    const SECOND: &[(&str, &[&str])] = &[("r", &["192.0.2.2/32"])];
+
+    #[test]
+    fn what_a_pool_held_that_went_is_answered_until_the_pools_have_settled() {
+        let (mut planner, start) = (Planner::new("a".into(), false), Instant::now());
+        assert_eq!(answers(&mut planner, BOTH, start), [true, true]);
+        assert_eq!(planner.again(), None);
+        let gone = start + SETTLING * 5;
+        assert_eq!(answers(&mut planner, &[], gone), [true, true]);
+        let again = planner.again().expect("it is planned again");
+        assert_eq!(again, gone + SETTLING);
+        assert_eq!(answers(&mut planner, &[], again - SETTLING / 2), [true, true]);
+        assert_eq!(answers(&mut planner, &[], again), [false, false]);
+        assert_eq!(planner.again(), None);
+        // What comes is answered at once.
+        assert_eq!(answers(&mut planner, FIRST, again), [true, false]);
+    }
+
+    #[test]
+    fn each_change_of_the_pools_begins_the_second_anew() {
+        let (mut planner, start) = (Planner::new("a".into(), false), Instant::now());
+        answers(&mut planner, BOTH, start);
+        let gone = start + SETTLING * 5;
+        answers(&mut planner, FIRST, gone);
+        let other = gone + SETTLING / 2;
+        assert_eq!(answers(&mut planner, SECOND, other), [true, true]);
+        assert_eq!(planner.again(), Some(other + SETTLING));
+        assert_eq!(answers(&mut planner, SECOND, gone + SETTLING), [true, true]);
+        assert_eq!(answers(&mut planner, SECOND, other + SETTLING), [false, true]);
     }
 }

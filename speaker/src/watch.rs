@@ -8,7 +8,7 @@ use std::sync::Arc;
 use herald_api::crd::{Guarded, IPAddressPool, L2Advertisement};
 use herald_api::parse;
 use herald_api::sparse::Sparse;
-use herald_cluster::cache::{Cache, Dirty, follow};
+use herald_cluster::cache::{self, Cache, Dirty, follow};
 use herald_cluster::client::Door;
 use herald_cluster::feed::{Feed, Settings};
 use herald_core::config::{Advertisement, Offer, Pool};
@@ -25,10 +25,10 @@ use serde::de::DeserializeOwned;
 pub type Keeper = Pin<Box<dyn Future<Output = Infallible> + Send>>;
 
 /// An object's namespace and name.
-type Key = (Box<str>, Box<str>);
+pub type Key = (Box<str>, Box<str>);
 
 /// What one EndpointSlice says, unless it belongs to no Service.
-type Slice = Option<(ServiceId, world::Endpoints)>;
+pub type Slice = Option<(ServiceId, world::Endpoints)>;
 
 /// Everything that the plan follows from.
 #[derive(Clone)]
@@ -137,7 +137,33 @@ impl Follow<'_> {
     }
 }
 
+/// What the caches hold at one moment.
+#[derive(Clone, Default)]
+pub struct Snapshot {
+    /// All Nodes.
+    pub nodes: cache::Snapshot<NodeName, world::Node>,
+    /// All Services; those that are not announced are `None`.
+    pub services: cache::Snapshot<ServiceId, Option<Arc<world::Service>>>,
+    /// All EndpointSlices.
+    pub slices: cache::Snapshot<Key, Slice>,
+    /// The IPAddressPools of our namespace.
+    pub pools: cache::Snapshot<PoolName, Offer<Pool>>,
+    /// The L2Advertisements of our namespace.
+    pub advertisements: cache::Snapshot<AdvertisementName, Offer<Advertisement>>,
+}
+
 impl Caches {
+    /// What there is now.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            nodes: self.nodes.snapshot(),
+            services: self.services.snapshot(),
+            slices: self.slices.snapshot(),
+            pools: self.pools.snapshot(),
+            advertisements: self.advertisements.snapshot(),
+        }
+    }
+
     /// What keeps the configuration from being read at all, if that is known.
     pub fn unreadable(&self) -> Option<String> {
         let pools = self.pools.trouble().and_then(|_| self.pools.readiness().err());

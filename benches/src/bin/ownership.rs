@@ -85,6 +85,7 @@ fn world(local: bool) -> World {
             avoid_buggy: false,
             allocation: None,
         })],
+        former_pools: Vec::new(),
         broken_pools: BTreeMap::new(),
         advertisements: vec![Arc::new(Advertisement {
             name: "advertisement".into(),

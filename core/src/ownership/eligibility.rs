@@ -3,8 +3,8 @@
 //! In order, for each address that a Service of ours has:
 //!
 //! 1. the Service's endpoints: without a servable one nobody answers;
-//! 2. the pool that holds the address, or, where its object is broken, that the Service says it is from; and the
-//!    advertisements that select the pool and the Service;
+//! 2. the pool that holds the address, or held it a moment ago, or, where its object is broken, that the Service says it
+//!    is from; and the advertisements that select the pool and the Service;
 //! 3. the nodes that are fit at all and that one of those advertisements selects, each with the union of the allowed
 //!    interfaces and the sum of the preference weights of the advertisements that select it;
 //! 4. with externalTrafficPolicy Local, of these the nodes that host a servable endpoint;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use super::plan::{Candidacy, Candidates, Interfaces, Plan, Vip};
 use super::world::{Endpoints, Node, Service, World};
 use crate::address::{AddressRange, Family, bits};
-use crate::config::Advertisement;
+use crate::config::{Advertisement, Pool};
 use crate::label::any_or_unrestricted;
 use crate::name::{NodeName, PoolName};
 use crate::why::announcement::Unfit;
@@ -76,7 +76,7 @@ struct Planner<'w> {
     me: &'w NodeName,
     /// Ranges of all pools by family and first address, with the pool's index: none overlap.
     ranges: BTreeMap<(Family, u128), (AddressRange, usize)>,
-    /// The pools in force, then the broken ones.
+    /// The pools in force, then the former ones, then the broken ones.
     pools: Vec<Advertised<'w>>,
     fit: Vec<&'w Node>,
     /// Candidates by the set of advertisements that apply.
@@ -92,8 +92,9 @@ impl<'w> Planner<'w> {
                 ranges.insert((range.family(), bits(range.first())), (*range, index));
             }
         }
-        let in_force = world.pools.iter().map(|pool| (&pool.name, &pool.labels));
-        let pools = in_force
+        let known =
+            world.pools.iter().chain(&world.former_pools).map(|pool| (&pool.name, &pool.labels));
+        let pools = known
             .chain(&world.broken_pools)
             .map(|(name, labels)| {
                 let all = world.advertisements.iter().enumerate();
@@ -262,9 +263,14 @@ impl<'w> Planner<'w> {
         if let Some((_, pool)) = below.filter(|(range, _)| range.contains(address)) {
             return Some(*pool);
         }
+        let former = &self.world.former_pools;
+        let holds = |pool: &Arc<Pool>| pool.ranges.iter().any(|range| range.contains(address));
+        if let Some(at) = former.iter().position(holds) {
+            return Some(self.world.pools.len() + at);
+        }
         let recorded = service.recorded_pool.as_ref()?;
         let at = self.world.broken_pools.keys().position(|name| name == recorded)?;
-        Some(self.world.pools.len() + at)
+        Some(self.world.pools.len() + former.len() + at)
     }
 
     fn endpoints(&self, service: &Service) -> &'w Endpoints {

@@ -15,6 +15,9 @@ pub struct World {
     pub nodes: BTreeMap<NodeName, Arc<Node>>,
     /// The pools in force, none overlapping another.
     pub pools: Vec<Arc<Pool>>,
+    /// Pools that were in force a moment ago. What was answered by them is answered on where no pool in force holds it, until
+    /// it is clear what the pools are to be: see [`crate::config::SETTLING`].
+    pub former_pools: Vec<Arc<Pool>>,
     /// Pools that exist and of which no version is in force. Which addresses they have is not known; a Service that says
     /// it has one of theirs is believed, so that a broken object silences nothing that was answered before.
     pub broken_pools: BTreeMap<PoolName, Labels>,

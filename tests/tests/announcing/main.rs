@@ -12,5 +12,6 @@ mod leaving;
 mod local_policy;
 mod outage;
 mod readings;
+mod renamed_pool;
 mod same_node;
 mod scene;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{Pool, Preference};
+use crate::config::Preference;
 use crate::label::{Labels, Requirement, Selector};
 use crate::name::{LinkName, PoolName, ServiceId};
 use crate::ownership::fixtures::{address, name};
@@ -71,6 +71,7 @@ fn world(services: Vec<Service>) -> World {
     World {
         nodes: nodes.into_iter().map(|node| (node.name.clone(), Arc::new(node))).collect(),
         pools: vec![Arc::new(pool("p", 1, 99))],
+        former_pools: vec![],
         broken_pools: BTreeMap::new(),
         advertisements: vec![Arc::new(everything())],
         endpoints: services.iter().map(|s| (s.id.clone(), both.clone())).collect(),
@@ -371,4 +372,24 @@ fn addresses_of_the_same_kind_share_their_candidates() {
     let plan = plan(&world, &name("a"));
     let first = &plan.vips[&address(1)].candidates;
     assert!(plan.vips.values().all(|vip| Arc::ptr_eq(&vip.candidates, first)));
+}
+
+#[test]
+fn a_former_pool_counts_where_no_pool_in_force_holds_the_address() {
+    let mut world = world(vec![service("s", 1, &[1]), service("t", 2, &[50])]);
+    world.pools = vec![Arc::new(pool("q", 50, 99))];
+    world.former_pools = vec![Arc::new(pool("p", 1, 99))];
+    // The broken one comes after both in the list of pools.
+    world.broken_pools = [("broken".into(), Labels::new())].into();
+    let by = |of: &str, to: &str| Advertisement {
+        name: of.into(),
+        pools: [PoolName::from(of)].into(),
+        interfaces: [LinkName::from(to)].into(),
+        ..everything()
+    };
+    world.advertisements = vec![Arc::new(by("p", "lan0")), Arc::new(by("q", "lan1"))];
+    let plan = plan(&world, &name("a"));
+    let on = |n: u8| plan.vips[&address(n)].candidates.nodes[&name("a")].interfaces.clone();
+    assert_eq!(on(1), Interfaces::Only([LinkName::from("lan0")].into()));
+    assert_eq!(on(50), Interfaces::Only([LinkName::from("lan1")].into()));
 }
