@@ -14,11 +14,13 @@
 //! ```
 //!
 //! The [`machine::Machine`] is composed of small ones, each with its own states: [`session`] (open, renew, sure,
-//! leave), [`peers`] (expiry of others' sessions), [`claim`] (one per address), [`announcement`] (bursts).
+//! leave), [`peers`] (expiry of others' sessions), [`evidence`] (what the wire tells), [`claim`] (one per address),
+//! [`announcement`] (bursts).
 
 pub mod announcement;
 pub mod claim;
 pub mod eligibility;
+pub mod evidence;
 #[cfg(test)]
 mod fixtures;
 pub mod machine;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            free, my turn          stored                 sure no longer
-//!   Idle ──▶ Waiting ──▶ Taking ──────────────▶ Owner ◀───────────────────────▶ Holding
+//!   Idle ──▶ Waiting ──▶ Taking ─▶ (Asking) ──▶ Owner ◀───────────────────────▶ Holding
 //!    ▲                                            │ must go, or a better node      │ hears another speaker
 //!    │      another took it, 1 s or heard         ▼                                ▼
 //!    └──────────────────────────────────── HandingOver                         Yielded
@@ -48,6 +48,9 @@ pub enum State {
     },
     /// The claim was mine when the API was last heard: I answer (R8).
     Holding,
+    /// The claim is mine, and the wire is asked before I answer: nobody owned the address before (R9), or this process
+    /// stood still (R8).
+    Asking,
     /// The claim may still be mine, but another speaker was heard to announce the address: I do not answer.
     Yielded {
         /// When it was heard.
@@ -70,6 +73,7 @@ impl State {
             Self::Owner { .. } => "Owner",
             Self::HandingOver { .. } => "HandingOver",
             Self::Holding => "Holding",
+            Self::Asking => "Asking",
             Self::Yielded { .. } => "Yielded",
         }
     }
@@ -90,6 +94,8 @@ pub struct Facts {
     pub leaving: Leaving,
     /// Whose the claim is.
     pub claim: Standing,
+    /// What the wire says before I answer.
+    pub wire: Wire,
     /// A write on the claim may be decided now.
     pub writable: bool,
     /// One delay of R4.
@@ -101,6 +107,15 @@ impl Facts {
     pub fn stays(&self) -> bool {
         self.fit && self.leaving == Leaving::No
     }
+}
+
+/// Whether the wire is, or need not be, asked before the address is answered for (R8, R9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wire {
+    /// Nothing on it stands against answering.
+    Clear,
+    /// It is being asked, or a stranger answers: the next look is at this moment.
+    Asked(Moment),
 }
 
 /// Why the whole speaker hands over.
@@ -194,7 +209,13 @@ pub fn step(state: &State, facts: &Facts, now: Moment) -> Step {
             Step::to(State::Idle).writing(Write::Delete, facts)
         }
         Standing::Mine { marked_for, successor, better } => {
-            if !facts.sure {
+            let yielded = match state {
+                State::Yielded { since } => !facts.sure || now < *since + OVERLAP,
+                _ => false,
+            };
+            if let (Wire::Asked(until), true) = (facts.wire, facts.stays() && !yielded) {
+                Step::to(State::Asking).at(until)
+            } else if !facts.sure {
                 unsure(state, facts)
             } else if facts.stays() {
                 own(state, facts, marked_for.as_ref(), better.as_ref(), now)
@@ -222,8 +243,8 @@ fn unsure(state: &State, facts: &Facts) -> Step {
         State::HandingOver { since, .. } => State::HandingOver { since: *since, taken: None },
         State::Yielded { .. } => state.clone(),
         State::Owner { .. } | State::Holding => State::Holding,
-        State::Idle | State::Waiting { .. } | State::Taking if facts.stays() => State::Holding,
-        State::Idle | State::Waiting { .. } | State::Taking => State::Idle,
+        _ if facts.stays() => State::Holding,
+        State::Idle | State::Waiting { .. } | State::Taking | State::Asking => State::Idle,
     })
 }
 
@@ -293,7 +314,11 @@ fn leave(
             return Step::to(state.clone()).at(*since + OVERLAP);
         }
         // Who is silent has nothing to hand over, and must not begin to answer now.
-        State::Idle | State::Waiting { .. } | State::Taking | State::Yielded { .. } => {
+        State::Idle
+        | State::Waiting { .. }
+        | State::Taking
+        | State::Asking
+        | State::Yielded { .. } => {
             return match facts.leaving {
                 Leaving::Stopping => Step::to(State::Idle),
                 Leaving::No | Leaving::Drained => {
@@ -364,7 +389,9 @@ fn take_turn(state: &State, facts: &Facts, place: u64, now: Moment) -> Step {
 pub fn hear_rival(state: &State, now: Moment) -> State {
     match state {
         State::HandingOver { taken: Some(_), .. } => State::Idle,
-        State::HandingOver { taken: None, .. } | State::Holding => State::Yielded { since: now },
+        State::HandingOver { taken: None, .. } | State::Holding | State::Asking => {
+            State::Yielded { since: now }
+        }
         State::Idle
         | State::Waiting { .. }
         | State::Taking

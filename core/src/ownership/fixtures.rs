@@ -35,12 +35,17 @@ pub(super) fn mac(node: &str) -> Mac {
     Mac([2, 0, 0, 0, 0, node.bytes().fold(0, u8::wrapping_add)])
 }
 
+/// The address of a node itself.
+pub(super) fn host(node: &str) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 100 + mac(node).0[5] % 100))
+}
+
 /// A link in the prefix of every [`address`].
 pub(super) fn link(node: &str) -> Link {
     Link {
         name: LinkName::from("lan0"),
         mac: mac(node),
-        prefixes: vec!["192.0.2.0/24".parse().unwrap()],
+        prefixes: vec![format!("{}/24", host(node)).parse().unwrap()],
         carrier: true,
         deaf: false,
     }
@@ -57,6 +62,7 @@ pub(super) fn session(node: &str, life: &str, renewal: u64) -> Session {
         protocol: PROTOCOL,
         links: vec![link(node)],
         leaving: false,
+        doubted: false,
         closed: None,
     }
 }

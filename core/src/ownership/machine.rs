@@ -10,26 +10,28 @@ use std::sync::Arc;
 use self::refusals::Refusals;
 use super::announcement::Announcements;
 use super::claim::{self, HAND_OVER, Leaving, Standing, State};
+use super::evidence::{Evidence, Question, Voice};
 use super::peers::Peers;
 use super::plan::{Interfaces, Plan};
-use super::record::{Claim, Holder, LeaseEvent, LeaseWrite, Link, WriteOutcome};
+use super::record::{Claim, ClosedWhy, Holder, LeaseEvent, LeaseWrite, Link, WriteOutcome};
 use super::session::{self, OwnSession, SessionNews, Wishes};
 use super::timers::Timers;
 use super::view::{LeaseKey, View};
-use crate::name::NodeName;
+use crate::name::{LinkName, NodeName};
 use crate::time::{Moment, Span};
 use crate::wire::Mac;
 use report::Cause;
+use wire::{Inquiry, LOOK_UP};
+pub use wire::{Neighbours, STOOD_STILL};
 
 mod facts;
 mod leases;
 mod refusals;
 pub mod report;
+mod wire;
 
 /// One delay of R4, unless writes are slow.
 const DELAY: Span = Span::millis(250);
-/// Between two reports of strangers that use one address.
-const STRANGER_INTERVAL: Span = Span::secs(1);
 /// How long closing the session may take before the process leaves without.
 const CLOSING: Span = Span::secs(1);
 
@@ -44,13 +46,12 @@ pub enum Input {
     Links(Vec<Link>),
     /// A write came to this, so long after it was asked for.
     Written(LeaseKey, WriteOutcome, Span),
-    /// Another host announced `address`, or answered for it.
-    Heard {
-        /// The address.
-        address: IpAddr,
-        /// Its hardware address.
-        mac: Mac,
-    },
+    /// The default gateways of each link.
+    Gateways(BTreeMap<LinkName, Vec<IpAddr>>),
+    /// Another host announced an address, or answered for it.
+    Heard(Voice),
+    /// A question on this link could not be sent.
+    Unsent(LinkName),
     /// The process is asked to stop.
     Stop,
 }
@@ -73,6 +74,13 @@ pub enum Output {
         /// The first since it was taken: gateways are asked, too (R6).
         first: bool,
     },
+    /// Ask this. Who answers is to be heard.
+    Ask(Question),
+    /// From now on answer unicast probes of other speakers for the address, whether it is answered for or not; or do so
+    /// no more.
+    Vouch(IpAddr, bool),
+    /// These are around now.
+    Neighbours(Neighbours),
     /// Something changed that people want to know.
     Report(Report),
     /// The session is closed, nothing is answered: the process may end.
@@ -100,13 +108,15 @@ pub enum Report {
     /// This speaker's session.
     Session(SessionNews),
     /// This speaker closed another's session (R7).
-    ClosedPeer(NodeName),
+    ClosedPeer(NodeName, ClosedWhy),
     /// A host that is no speaker uses an address that this speaker owns (R9).
     Stranger {
         /// The address.
         address: IpAddr,
         /// The stranger.
         mac: Mac,
+        /// Whether the address is therefore not answered for: nobody owned it before.
+        barred: bool,
     },
     /// The speaker became sure, or is sure no longer.
     Sure(bool),
@@ -123,6 +133,8 @@ struct Part {
     vacant_since: Option<Moment>,
     /// When a stranger was last reported.
     stranger: Option<Moment>,
+    /// The wire is asked before the address is answered for.
+    inquiry: Option<Inquiry>,
 }
 
 /// One speaker.
@@ -137,6 +149,15 @@ pub struct Machine {
     timers: Timers<IpAddr>,
     announcements: Announcements,
     links: Vec<Link>,
+    gateways: BTreeMap<LinkName, Vec<IpAddr>>,
+    evidence: Evidence,
+    inquiries: Timers<IpAddr>,
+    /// When duties are to be assigned anew, and when they last were.
+    assign_at: Option<Moment>,
+    assigned: Moment,
+    neighbours: Neighbours,
+    vouched: BTreeSet<IpAddr>,
+    vouch_ends: Timers<IpAddr>,
     sure: bool,
     stopping: Option<Moment>,
     drained: Option<Moment>,
@@ -146,11 +167,13 @@ pub struct Machine {
     /// From when on a list is wanted, until one is shown or the reason is gone.
     relist_at: Option<Moment>,
     relisted: Option<Moment>,
-    /// A rival was heard to use an address that this speaker owns: only a list settles that.
-    rivalled: bool,
+    /// Addresses that this speaker owns and a rival was heard to use, and since when: only a list settles that (R9).
+    rivals: BTreeMap<IpAddr, Moment>,
     refusals: Refusals,
     /// Confirmed writes that the watch may not have shown yet, and when each was confirmed.
     confirmed: BTreeMap<LeaseKey, Moment>,
+    /// Whether strangers that use an address do not keep this speaker from answering for it.
+    ignores_conflicts: bool,
     dirty: BTreeSet<IpAddr>,
     /// Every address is to be looked at, not only the dirty ones.
     all_dirty: bool,
@@ -170,6 +193,14 @@ impl Machine {
             timers: Timers::default(),
             announcements: Announcements::default(),
             links: Vec::new(),
+            gateways: BTreeMap::new(),
+            evidence: Evidence::default(),
+            inquiries: Timers::default(),
+            assign_at: None,
+            assigned: Moment::default(),
+            neighbours: Neighbours::default(),
+            vouched: BTreeSet::new(),
+            vouch_ends: Timers::default(),
             sure: false,
             stopping: None,
             drained: None,
@@ -178,17 +209,25 @@ impl Machine {
             write_time: Span::ZERO,
             relist_at: None,
             relisted: None,
-            rivalled: false,
+            rivals: BTreeMap::new(),
             refusals: Refusals::default(),
             confirmed: BTreeMap::new(),
+            ignores_conflicts: false,
             dirty: BTreeSet::new(),
             all_dirty: false,
             outputs: VecDeque::new(),
         }
     }
 
+    /// Answers for an address also where a stranger was found to use it (`--ignore-conflicts`).
+    #[must_use]
+    pub fn ignoring_conflicts(self, ignores: bool) -> Self {
+        Self { ignores_conflicts: ignores, ..self }
+    }
+
     /// Takes in what happened.
     pub fn handle(&mut self, input: Input, now: Moment) {
+        self.notice_pause(now);
         if self.sure && self.session.sure_until(self.period()).is_none_or(|until| now >= until) {
             // The process may have slept: it must not judge what waited by what it was before.
             self.move_on(now);
@@ -198,7 +237,12 @@ impl Machine {
             Input::Leases(event) => self.show(event, now),
             Input::Links(links) => self.relink(links, now),
             Input::Written(key, outcome, took) => self.settle(key, &outcome, took, now),
-            Input::Heard { address, mac } => self.hear(address, mac, now),
+            Input::Gateways(gateways) => {
+                self.gateways = gateways;
+                self.assign_at = Some(now);
+            }
+            Input::Heard(voice) => self.hear(&voice, now),
+            Input::Unsent(link) => self.evidence.unsent(&link, now),
             Input::Stop => {
                 self.stopping.get_or_insert(now);
                 self.mark_all();
@@ -209,6 +253,7 @@ impl Machine {
 
     /// A deadline has come.
     pub fn handle_deadline(&mut self, now: Moment) {
+        self.notice_pause(now);
         self.advance(now);
     }
 
@@ -225,6 +270,12 @@ impl Machine {
             self.session.next_deadline(&self.view, &self.links, period),
             self.session.sure_until(period).filter(|_| self.sure),
             self.relist_due(),
+            self.assign_at,
+            self.evidence.next_deadline(),
+            self.inquiries.next(),
+            self.vouch_ends.next(),
+            self.is_answering().then(|| self.advanced_at + LOOK_UP),
+            self.rival_due(),
             self.drained.filter(|_| self.is_answering()).map(|since| since + HAND_OVER),
             self.stopping.map(|since| since + HAND_OVER),
             self.stopping.map(|since| since + HAND_OVER + CLOSING),
@@ -309,54 +360,7 @@ impl Machine {
         }
         self.drained = drained;
         self.plan = Some(plan);
-    }
-
-    fn relink(&mut self, links: Vec<Link>, now: Moment) {
-        let returned = links.iter().any(|link| {
-            let before = self.links.iter().find(|known| known.name == link.name);
-            link.carrier && before.is_none_or(|known| !known.carrier || known.mac != link.mac)
-        });
-        self.links = links;
-        self.mark_all();
-        if returned {
-            let owned = |part: &Part| matches!(part.state, State::Owner { .. });
-            for (address, part) in &self.parts {
-                if owned(part) {
-                    self.announcements.start(*address, now);
-                }
-            }
-        }
-    }
-
-    fn hear(&mut self, address: IpAddr, mac: Mac, now: Moment) {
-        if self.links.iter().any(|link| link.mac == mac) {
-            return;
-        }
-        let state = self.state(address).clone();
-        if !state.answers() {
-            return;
-        }
-        let Some(speaker) = self.view.speaker_with(mac).cloned() else {
-            self.hear_stranger(address, mac, now);
-            return;
-        };
-        if matches!(state, State::Owner { .. }) {
-            self.announcements.start(address, now);
-            self.rivalled = true;
-            self.want_list(now);
-        }
-        let state = claim::hear_rival(&state, now);
-        self.enter(address, state, None, Cause::HeardSpeaker(speaker), now);
-        self.dirty.insert(address);
-    }
-
-    /// A stranger may send as fast as it likes; people are told at a measured pace.
-    fn hear_stranger(&mut self, address: IpAddr, mac: Mac, now: Moment) {
-        let Some(part) = self.parts.get_mut(&address) else { return };
-        if part.stranger.is_none_or(|last| now >= last + STRANGER_INTERVAL) {
-            part.stranger = Some(now);
-            self.outputs.push_back(Output::Report(Report::Stranger { address, mac }));
-        }
+        self.reassign_soon(now);
     }
 
     fn advance(&mut self, now: Moment) {
@@ -372,9 +376,12 @@ impl Machine {
     /// Moves every state on until nothing follows any more.
     fn move_on(&mut self, now: Moment) {
         self.advanced_at = now;
+        self.end_vouching(now);
+        self.doubt_rivalled(now);
         while !self.left {
             self.refresh_sure(now);
-            let progressed = self.drive_session(now) | self.close_expired(now);
+            let progressed =
+                self.drive_session(now) | self.close_expired(now) | self.consult_wire(now);
             while let Some(address) = self.timers.pop_due(now) {
                 self.dirty.insert(address);
             }
@@ -442,21 +449,8 @@ impl Machine {
         self.left
     }
 
-    fn close_expired(&mut self, now: Moment) -> bool {
-        if !self.sure {
-            return false;
-        }
-        let mut progressed = false;
-        while let Some(session) = self.peers.pop_expired(&self.me, &self.view, now) {
-            progressed = true;
-            let report = Report::ClosedPeer(session.node.clone());
-            self.outputs.push_back(Output::Report(report));
-            self.write_session(session);
-        }
-        progressed
-    }
-
     fn step(&mut self, address: IpAddr, now: Moment) {
+        self.vouch(address, now);
         let facts = self.facts(address, now);
         let step = claim::step(self.state(address), &facts, now);
         let allowed = self.refusals.until(address, now);
@@ -467,6 +461,10 @@ impl Machine {
         let cause = self.cause(address, &step.state, &facts);
         if let Some(write) = step.write {
             self.parts.entry(address).or_default();
+            let fresh = matches!(facts.claim, Standing::Free { exists: false, .. });
+            if write == claim::Write::Take && fresh && !self.ignores_conflicts {
+                self.inquire(address, true, now);
+            }
             self.write_claim(address, write, &cause);
         }
         let interfaces = self.allowed_interfaces(address);
@@ -546,6 +544,7 @@ impl Machine {
             self.outputs.push_back(Output::Report(report));
         }
         if part.state == State::Idle {
+            self.rivals.remove(&address);
             self.parts.remove(&address);
         }
     }

@@ -15,6 +15,8 @@ use crate::name::NodeName;
 pub struct Standing {
     /// The holder named another node when it handed the address over.
     not_named: bool,
+    /// It was found silent not long ago.
+    doubted: bool,
     /// No link on which it could answer hears anybody.
     deaf: bool,
     /// It is not the node that held the claim before its speaker restarted: with the same hardware address, clients
@@ -81,6 +83,7 @@ fn standing(
     });
     Some(Standing {
         not_named: !named,
+        doubted: session.doubted,
         deaf: links().all(|link| link.deaf),
         not_former: !former,
         off_link: !links().any(|link| link.is_beside(address)),

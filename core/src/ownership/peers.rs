@@ -5,8 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::record::{Closed, ClosedWhy, Session};
-use super::session::close;
+use super::record::Session;
 use super::timers::Timers;
 use super::view::View;
 use crate::name::NodeName;
@@ -90,26 +89,44 @@ impl Peers {
         self.timers.next()
     }
 
-    /// A session that is expired and that this speaker should close now.
+    /// The node of a session that is expired and that this speaker should see to now, and for how long it has been.
     ///
     /// The speakers whose sessions live take turns by hash, so that one write is made and not one by each.
-    pub fn pop_expired(&mut self, me: &NodeName, view: &View, now: Moment) -> Option<Session> {
+    pub fn pop_expired(
+        &mut self,
+        me: &NodeName,
+        view: &View,
+        now: Moment,
+    ) -> Option<(NodeName, Span)> {
         while let Some(node) = self.timers.pop_due(now) {
             let Some(silence) = self.silence.get(&node).copied() else { continue };
-            let Some(session) = view.session(&node).filter(|_| node != *me) else { continue };
+            if node == *me || view.session(&node).is_none() {
+                continue;
+            }
             let turn = silence.ends() + TURN.times(self.rank(me, &node, view, now));
             if now < turn {
                 self.timers.set(node, Some(turn));
                 continue;
             }
-            // It may fail; the timer goes when the view shows the session closed or changed.
+            // Closing may fail; the timer goes when the view shows the session closed or changed.
             self.timers.set(node.clone(), Some(now + TURN));
             if view.is_session_writable(&node) {
-                let closed = Closed { by: me.clone(), why: ClosedWhy::Expired };
-                return Some(close(session, closed));
+                return Some((node, now.since(silence.ends())));
             }
         }
         None
+    }
+
+    /// Whether the session of `node` has not changed for its duration.
+    pub fn is_expired(&self, node: &NodeName, now: Moment) -> bool {
+        self.running && self.silence.get(node).is_some_and(|silence| now >= silence.ends())
+    }
+
+    /// The expired session of `node` is not to be looked at again before `moment`.
+    pub fn postpone(&mut self, node: &NodeName, moment: Moment) {
+        if self.running && self.silence.contains_key(node) {
+            self.timers.set(node.clone(), Some(moment));
+        }
     }
 
     /// How many speakers come before `me` in closing the session of `node`.

@@ -72,6 +72,8 @@ pub struct Session {
     pub links: Vec<Link>,
     /// Whether its speaker is about to go and hands over all its claims (R5).
     pub leaving: bool,
+    /// Whether its speaker was not long ago found silent though it lived: others come first for a while (R7).
+    pub doubted: bool,
     /// Who closed it and why, when somebody did.
     pub closed: Option<Closed>,
 }
@@ -92,6 +94,8 @@ pub enum ClosedWhy {
     Left,
     /// It was not renewed for its duration (R7).
     Expired,
+    /// Its speaker did not answer on the wire, where others did (R7).
+    Silent,
     /// A later process on the same node took its place.
     Replaced,
 }
@@ -102,6 +106,7 @@ impl ClosedWhy {
         match self {
             Self::Left => "left",
             Self::Expired => "expired",
+            Self::Silent => "silent",
             Self::Replaced => "replaced",
         }
     }
@@ -114,7 +119,7 @@ pub struct Link {
     pub name: LinkName,
     /// Its hardware address: what its speaker answers with.
     pub mac: Mac,
-    /// The prefixes that are on-link there, sorted.
+    /// The node's addresses there, each with the prefix that it makes on-link, sorted.
     pub prefixes: Vec<IpNetwork>,
     /// Whether it is up and has carrier.
     pub carrier: bool,
@@ -126,6 +131,17 @@ impl Link {
     /// Whether `address` is on-link there.
     pub fn is_beside(&self, address: IpAddr) -> bool {
         self.prefixes.iter().any(|prefix| prefix.contains(address))
+    }
+
+    /// The node's addresses there.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.prefixes.iter().map(IpNetwork::ip)
+    }
+
+    /// Whether `other`, of another node, is on the same segment: they have a prefix in common.
+    pub fn shares_segment(&self, other: &Self) -> bool {
+        let key = |prefix: &IpNetwork| (prefix.network(), prefix.prefix());
+        self.prefixes.iter().any(|one| other.prefixes.iter().any(|two| key(one) == key(two)))
     }
 }
 

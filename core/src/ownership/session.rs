@@ -27,6 +27,11 @@ const PERIODS_PER_DURATION: u64 = 3;
 const LINKS_INTERVAL: Span = Span::secs(1);
 /// A renewal that the watch has not shown for so long makes the speaker list anew.
 const SHOWN_WITHIN: Span = Span::secs(1);
+/// How long a speaker that was found silent though it lives lets others come first; it doubles each time.
+const FIRST_DOUBT: Span = Span::secs(10);
+const LONGEST_DOUBT: Span = Span::secs(600);
+/// After so long without, the first doubt is short again.
+const DOUBTS_FORGOTTEN: Span = Span::secs(3600);
 /// So many renewals are remembered until they are shown; of older ones it is no matter any more.
 const UNSHOWN: usize = 16;
 
@@ -89,6 +94,14 @@ pub struct OwnSession {
     /// Another life's session under this name: what it last looked like, and since when.
     rival: Option<(Incarnation, u64, Moment)>,
     refused: bool,
+    doubt: Option<Doubt>,
+}
+
+/// This speaker was closed as silent, at `since`, and is last in every order for `span`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Doubt {
+    since: Moment,
+    span: Span,
 }
 
 impl OwnSession {
@@ -107,6 +120,7 @@ impl OwnSession {
             shown: None,
             rival: None,
             refused: false,
+            doubt: None,
         }
     }
 
@@ -208,6 +222,9 @@ impl OwnSession {
             }
             Phase::Open | Phase::Closing if !mine => {
                 let closed = current.and_then(|session| session.closed.clone());
+                if closed.as_ref().is_some_and(|closed| closed.why == ClosedWhy::Silent) {
+                    self.doubt(now);
+                }
                 self.die(wishes.shut_down);
                 (None, Some(SessionNews::Closed(closed)))
             }
@@ -302,8 +319,16 @@ impl OwnSession {
             protocol: PROTOCOL,
             links: wishes.links.to_vec(),
             leaving: wishes.leaving,
+            doubted: self.doubt.is_some_and(|doubt| now < doubt.since + doubt.span),
             closed: None,
         }
+    }
+
+    /// It was silent, or so others saw it: what made it so may come again.
+    fn doubt(&mut self, now: Moment) {
+        let before = self.doubt.filter(|doubt| now < doubt.since + DOUBTS_FORGOTTEN);
+        let span = before.map_or(FIRST_DOUBT, |doubt| doubt.span.times(2).min(LONGEST_DOUBT));
+        self.doubt = Some(Doubt { since: now, span });
     }
 
     /// Whether `life` is an earlier one of this very process, whose opening landed after it was given up.

@@ -29,6 +29,11 @@ impl<K: Ord + Clone> Timers<K> {
         }
     }
 
+    /// Whether `key` has a deadline.
+    pub fn has(&self, key: &K) -> bool {
+        self.by_key.contains_key(key)
+    }
+
     /// The earliest deadline.
     pub fn next(&self) -> Option<Moment> {
         self.by_moment.first().map(|(moment, _)| *moment)

@@ -216,7 +216,7 @@ impl View {
 
 /// Whether two versions of a session are alike in all that others decide on.
 fn is_same(a: &Session, b: &Session) -> bool {
-    a.open_for == b.open_for && a.leaving == b.leaving && a.links == b.links
+    (&a.open_for, a.leaving, a.doubted, &a.links) == (&b.open_for, b.leaving, b.doubted, &b.links)
 }
 
 /// Forgets the register of `key` if it holds nothing.

@@ -17,6 +17,12 @@ use herald_core::why::announcement::Unfit;
 use herald_core::wire::Mac;
 
 use crate::dice::Dice;
+use herald_core::ownership::evidence::Voice;
+
+mod wire;
+
+use wire::Asked;
+pub(crate) use wire::host;
 
 #[derive(Clone)]
 enum Stored {
@@ -31,7 +37,9 @@ enum Happening {
     Outcome(usize, u32, LeaseKey, WriteOutcome, u64),
     List(usize, u32),
     Listed(usize, u32, LeaseEvent, usize),
-    Frame(usize, IpAddr, Mac),
+    Frame(usize, Voice),
+    Asked(Asked),
+    Kernel(Asked),
     Wake(usize, u32),
     Feed(usize, u32, Input),
 }
@@ -47,8 +55,9 @@ impl Happening {
             | Self::Watch(index, _)
             | Self::Wake(index, _)
             | Self::Feed(index, ..) => Some(*index),
-            // What was sent travels on without its sender.
-            Self::Arrive(..) => None,
+            Self::Asked(asked) => Some(asked.to),
+            // What was sent travels on without its sender, and a kernel needs no process.
+            Self::Arrive(..) | Self::Kernel(_) => None,
         }
     }
 }
@@ -59,6 +68,11 @@ pub(crate) struct Node {
     pub(crate) answering: BTreeSet<IpAddr>,
     pub(crate) api: bool,
     pub(crate) lan: bool,
+    /// Its port of the switch is dead, which it does not see.
+    pub(crate) unplugged: bool,
+    /// Whether its kernel runs.
+    pub(crate) power: bool,
+    vouched: BTreeSet<IpAddr>,
     pub(crate) has_left: bool,
     pub(crate) unfit: Option<Unfit>,
     /// Whether its watch shows anything; lists work all the same.
@@ -104,6 +118,12 @@ pub(crate) struct Cluster {
     pub(crate) slowest: u64,
     /// Of a hundred frames so many are lost.
     pub(crate) loss: u64,
+    /// Pairs of nodes between which the segment is cut.
+    pub(crate) cut: BTreeSet<(usize, usize)>,
+    /// Hosts that are no speakers, by the address that they use.
+    pub(crate) strangers: BTreeMap<IpAddr, Mac>,
+    /// Questions asked.
+    pub(crate) asked: u64,
 }
 
 pub(crate) fn vip(n: u8) -> IpAddr {
@@ -133,6 +153,9 @@ impl Cluster {
             busy: 0,
             slowest: 20,
             loss: 0,
+            cut: BTreeSet::new(),
+            strangers: BTreeMap::new(),
+            asked: 0,
         }
     }
 
@@ -146,6 +169,8 @@ impl Cluster {
     pub(crate) fn start(&mut self, index: usize) {
         let node = &mut self.nodes[index];
         node.life += 1;
+        node.power = true;
+        node.vouched.clear();
         node.has_left = false;
         node.woken_for = None;
         let seed = format!("{}{}", node.name, node.life);
@@ -176,6 +201,12 @@ impl Cluster {
         self.nodes[index].suspended.is_some()
     }
 
+    /// The plug is pulled: its kernel answers nothing either.
+    pub(crate) fn power_off(&mut self, index: usize) {
+        self.crash(index);
+        self.nodes[index].power = false;
+    }
+
     /// SIGSTOP: nothing is read, answered or sent; what comes in waits.
     pub(crate) fn suspend(&mut self, index: usize) {
         if self.nodes[index].machine.is_none() || self.is_suspended(index) {
@@ -199,10 +230,16 @@ impl Cluster {
     /// SIGCONT: it answers as it did, until it has read what waited.
     pub(crate) fn resume(&mut self, index: usize) {
         let Some(waited) = self.nodes[index].suspended.take() else { return };
+        // The responder answers nothing until the loop has looked up.
+        let now = self.clock(index);
+        if let Some(machine) = &mut self.nodes[index].machine {
+            machine.handle_deadline(now);
+        }
         for address in self.nodes[index].answering.clone() {
             let from = self.now;
             self.stretches.push(Stretch { node: index, address, from, to: None });
         }
+        self.drain(index);
         for happening in waited {
             self.later(1, happening);
         }
@@ -416,9 +453,9 @@ impl Cluster {
                 self.feed(index, Input::Leases(event));
                 self.later(1, Happening::Watch(index, life));
             }
-            Happening::Frame(index, address, mac) if self.nodes[index].lan => {
-                self.feed(index, Input::Heard { address, mac });
-            }
+            Happening::Frame(index, voice) if self.nodes[index].lan => self.hear(index, voice),
+            Happening::Asked(asked) => self.read(&asked),
+            Happening::Kernel(asked) => self.answer(&asked),
             Happening::Feed(index, life, input) if self.alive(index, life) => {
                 self.feed(index, input);
             }
@@ -539,17 +576,11 @@ impl Cluster {
                 self.nodes[index].answering.remove(&address);
                 self.end_stretch(index, address);
             }
-            Output::Announce { address, .. } => {
-                self.announced.push((self.now, index, address));
-                if self.nodes[index].lan {
-                    let mac = self.nodes[index].mac;
-                    for other in (0..self.nodes.len()).filter(|other| *other != index) {
-                        if self.dice.below(100) >= self.loss {
-                            self.later(1, Happening::Frame(other, address, mac));
-                        }
-                    }
-                }
-            }
+            Output::Announce { address, .. } => self.announce(index, address),
+            Output::Ask(question) => self.ask(index, &question),
+            Output::Vouch(address, true) => drop(self.nodes[index].vouched.insert(address)),
+            Output::Vouch(address, false) => drop(self.nodes[index].vouched.remove(&address)),
+            Output::Neighbours(_) => {}
             Output::Report(_) => {}
             Output::Left => self.nodes[index].has_left = true,
         }
@@ -571,6 +602,9 @@ fn node(index: usize) -> Node {
         answering: BTreeSet::new(),
         api: true,
         lan: true,
+        unplugged: false,
+        power: true,
+        vouched: BTreeSet::new(),
         has_left: false,
         unfit: None,
         watch: true,
@@ -585,10 +619,11 @@ fn node(index: usize) -> Node {
 }
 
 fn link(node: &Node) -> Link {
+    let prefix = format!("192.0.2.{}/24", 200 + node.mac.0[5]);
     Link {
         name: "lan0".into(),
         mac: node.mac,
-        prefixes: vec!["192.0.2.0/24".parse().expect("a prefix")],
+        prefixes: vec![prefix.parse().expect("a prefix")],
         carrier: true,
         deaf: false,
     }

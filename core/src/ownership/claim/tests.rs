@@ -10,7 +10,7 @@ fn ago(millis: u64) -> Moment {
 
 /// Every state, each with moments on both sides of every limit.
 fn states() -> Vec<State> {
-    let mut all = vec![State::Idle, State::Taking, State::Holding];
+    let mut all = vec![State::Idle, State::Taking, State::Asking, State::Holding];
     all.push(State::Owner { better_since: None });
     for age in [0, 250, 999, 1_000, 4_999, 5_000, 9_999, 10_000] {
         all.push(State::Waiting { since: ago(age) });
@@ -50,7 +50,7 @@ fn standings() -> Vec<Standing> {
 /// Every combination of what the table looks at.
 fn everything() -> impl Iterator<Item = (State, Facts)> {
     let facts = standings().into_iter().flat_map(|claim| {
-        (0..32_u8).flat_map(move |bits| {
+        (0..64_u8).flat_map(move |bits| {
             let claim = claim.clone();
             [Leaving::No, Leaving::Drained, Leaving::Stopping].map(|leaving| Facts {
                 open: bits & 1 != 0,
@@ -58,6 +58,7 @@ fn everything() -> impl Iterator<Item = (State, Facts)> {
                 wanted: bits & 4 != 0,
                 fit: bits & 8 != 0,
                 writable: bits & 16 != 0,
+                wire: if bits & 32 != 0 { Wire::Clear } else { Wire::Asked(NOW + DELAY) },
                 leaving,
                 claim: claim.clone(),
                 delay: DELAY,
@@ -146,6 +147,14 @@ fn whoever_deletes_does_not_answer() {
 }
 
 #[test]
+fn nobody_begins_to_answer_while_the_wire_is_asked() {
+    always("asks first", |state, facts, step| {
+        let asks = facts.wire != Wire::Clear && is_mine(facts);
+        !asks || state.answers() || !step.state.answers()
+    });
+}
+
+#[test]
 fn a_deadline_lies_ahead() {
     always("ahead", |_, _, step| step.deadline.is_none_or(|at| at > NOW));
 }
@@ -159,6 +168,7 @@ fn nothing_lasts_that_only_time_would_end() {
             step.deadline.is_some() || facts.leaving != Leaving::No
         }
         (State::Yielded { .. }, _) if facts.sure => step.deadline.is_some(),
+        (State::Asking, _) => step.deadline.is_some(),
         (_, Standing::ColdStart { .. }) if facts.open && facts.wanted => step.deadline.is_some(),
         _ => true,
     });
@@ -198,6 +208,7 @@ fn owner_facts() -> Facts {
         leaving: Leaving::No,
         claim: Standing::Mine { marked_for: None, successor: None, better: None },
         writable: true,
+        wire: Wire::Clear,
         delay: DELAY,
     }
 }

@@ -25,10 +25,11 @@ impl Machine {
         };
         Facts {
             open,
-            sure: self.sure,
+            sure: self.sure && !self.is_doubtful(address, now),
             wanted: vip.is_some(),
             fit,
             leaving,
+            wire: self.wire(address),
             claim,
             writable: self.view.is_claim_writable(address)
                 && self.refusals.until(address, now).is_none(),
@@ -103,7 +104,7 @@ impl Machine {
         }
     }
 
-    fn is_mine(&self, claim: &Claim) -> bool {
+    pub(super) fn is_mine(&self, claim: &Claim) -> bool {
         claim.holder.node == self.me && claim.holder.incarnation == *self.session.incarnation()
     }
 
@@ -152,7 +153,14 @@ impl Machine {
     }
 
     fn place(&self, address: IpAddr, vip: &Vip) -> Option<u64> {
-        order::place(address, vip, &self.view, &self.me)
+        let place = order::place(address, vip, &self.view, &self.me)?;
+        // Others learn of it with the next write of the session.
+        let last = || u64::try_from(order::order(address, vip, &self.view).len() - 1).ok();
+        let deaf = || {
+            let candidacy = vip.candidates.nodes.get(&self.me);
+            candidacy.is_some_and(|of| usable(&self.links, &of.interfaces).all(|link| link.deaf))
+        };
+        if deaf() { last() } else { Some(place) }
     }
 
     /// A claim that no Service wants and whose holder is gone is deleted in hash order.
@@ -196,6 +204,7 @@ impl Machine {
                 Some(claim) if *held => Cause::HandedOverBy(claim.holder.node.clone()),
                 Some(claim) => Cause::HolderGone(claim.holder.node.clone()),
             },
+            (Standing::Mine { .. }, State::Asking) => Cause::Asked,
             (Standing::Mine { .. }, State::Holding) => Cause::ApiLost,
             (Standing::Mine { better: Some(node), .. }, State::HandingOver { .. }) => {
                 Cause::Better(node.clone())
@@ -205,6 +214,7 @@ impl Machine {
             }
             (Standing::Mine { .. }, _) => match state {
                 State::Holding | State::Yielded { .. } => Cause::ApiBack,
+                State::Asking => Cause::Unopposed,
                 _ => Cause::Fit,
             },
             _ => match claim {

@@ -1,6 +1,7 @@
 //! What the watch of all Leases shows, what becomes of writes, and when to list anew.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use super::{Machine, Output};
 use crate::name::NodeName;
@@ -10,6 +11,8 @@ use crate::time::{Moment, Span};
 
 /// Between two consistent lists that this machine asks for.
 const RELIST_INTERVAL: Span = Span::secs(1);
+/// How long an owner that heard another speaker waits for a list before it only holds (R9).
+const RIVAL_SETTLED_WITHIN: Span = Span::millis(500);
 
 impl Machine {
     pub(super) fn show(&mut self, event: LeaseEvent, now: Moment) {
@@ -20,7 +23,10 @@ impl Machine {
             _ => None,
         };
         let before: Option<BTreeMap<NodeName, Session>> = before;
-        self.rivalled &= before.is_none();
+        if before.is_some() && !self.rivals.is_empty() {
+            let settled: Vec<IpAddr> = std::mem::take(&mut self.rivals).into_keys().collect();
+            self.dirty.extend(settled);
+        }
         if let LeaseEvent::Claim(_, Claim { address, .. }) | LeaseEvent::ClaimGone(address) = &event
         {
             self.refusals.forget(*address);
@@ -32,20 +38,28 @@ impl Machine {
         if self.session.shown_at() != shown_before {
             self.forget_overtaken(now);
         }
-        self.relist_at = self.relist_at.filter(|_| self.rivalled || self.view.is_blocked());
+        self.relist_at =
+            self.relist_at.filter(|_| !self.rivals.is_empty() || self.view.is_blocked());
     }
 
     fn follow(&mut self, change: Change, before: Option<BTreeMap<NodeName, Session>>, now: Moment) {
         match change {
-            Change::Renewal(node) => self.peers.changed(&node, &self.view, now),
+            Change::Renewal(node) => {
+                self.peers.changed(&node, &self.view, now);
+                self.evidence.acquit(&node);
+            }
             Change::Candidates(node) => {
                 self.peers.changed(&node, &self.view, now);
+                self.evidence.acquit(&node);
+                self.assign_at = Some(now);
                 self.mark_all();
             }
             Change::Claim(address) => {
                 self.dirty.insert(address);
+                self.reassign_soon(now);
             }
             Change::Everything => {
+                self.assign_at = Some(now);
                 self.peers.listed(&before.unwrap_or_default(), &self.view, now);
                 self.mark_all();
             }
@@ -95,6 +109,21 @@ impl Machine {
         };
         if self.view.is_blocked() {
             self.want_list(now + patience);
+        }
+    }
+
+    /// From when on an owner that heard a rival, and has had no list since, is not to be called sure (R9).
+    pub(super) fn rival_due(&self) -> Option<Moment> {
+        self.rivals.values().min().map(|since| *since + RIVAL_SETTLED_WITHIN)
+    }
+
+    pub(super) fn is_doubtful(&self, address: IpAddr, now: Moment) -> bool {
+        self.rivals.get(&address).is_some_and(|since| now >= *since + RIVAL_SETTLED_WITHIN)
+    }
+
+    pub(super) fn doubt_rivalled(&mut self, now: Moment) {
+        if self.rival_due().is_some_and(|at| now >= at) {
+            self.dirty.extend(self.rivals.keys());
         }
     }
 

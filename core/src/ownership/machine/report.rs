@@ -30,6 +30,12 @@ pub enum Cause {
     ApiBack,
     /// Another speaker was heard to answer (R5, R8).
     HeardSpeaker(NodeName),
+    /// The wire is asked first (R9).
+    Asked,
+    /// Nobody answered on the wire (R9).
+    Unopposed,
+    /// The process stood still, and another may have taken over meanwhile (R8).
+    StoodStill,
     /// What stood in the way is gone.
     Fit,
 }
@@ -43,7 +49,8 @@ impl Cause {
             Self::Unwanted | Self::Fit => "R3",
             Self::Unowned | Self::Better(_) => "R4",
             Self::HandedOverBy(_) | Self::MustGo(_) => "R5",
-            Self::ApiLost | Self::ApiBack | Self::HeardSpeaker(_) => "R8",
+            Self::ApiLost | Self::ApiBack | Self::HeardSpeaker(_) | Self::StoodStill => "R8",
+            Self::Asked | Self::Unopposed => "R9",
         }
     }
 }
@@ -63,6 +70,9 @@ impl fmt::Display for Cause {
             Self::ApiLost => f.write_str("the API server is silent")?,
             Self::ApiBack => f.write_str("the API server answers again")?,
             Self::HeardSpeaker(node) => write!(f, "node {node} was heard to answer")?,
+            Self::Asked => f.write_str("the wire is asked whether somebody uses it")?,
+            Self::Unopposed => f.write_str("nobody on the wire uses it")?,
+            Self::StoodStill => f.write_str("the speaker stood still for a while")?,
             Self::Fit => f.write_str("nothing stands in the way any more")?,
         }
         write!(f, " ({})", self.rule())

@@ -3,6 +3,10 @@ use crate::ownership::fixtures::{address, claim, link, mac, name, plan, session,
 use crate::ownership::record::{Claim, Incarnation, Session, Version};
 use crate::why::announcement::Unfit;
 
+fn voice(n: u8, mac: Mac) -> Voice {
+    Voice { address: address(n), mac, link: "lan0".into(), answer: false }
+}
+
 /// A speaker on node `a`, and what it has asked for.
 struct Speaker {
     machine: Machine,
@@ -119,8 +123,10 @@ fn owner(vips: u8, nodes: &[(&str, u64)], others: &[Session]) -> Speaker {
         let claim = speaker.store_claim(n);
         let version = version(speaker.stored);
         speaker.feed(Input::Leases(LeaseEvent::Claim(version, claim)));
-        assert_eq!(speaker.state(n), "Owner");
     }
+    // The wire was asked meanwhile (R9).
+    speaker.pass(100);
+    assert!((1..=vips).all(|n| speaker.state(n) == "Owner"));
     speaker.feed(Input::Plan(Arc::new(plan("a", vips, nodes))));
     speaker.outputs.clear();
     speaker
@@ -136,6 +142,9 @@ fn a_free_address_is_taken_answered_and_announced() {
     assert_eq!(speaker.state(1), "Taking");
     assert_eq!(speaker.count(|o| matches!(o, Output::Answer(..))), 0);
     speaker.store_claim(1);
+    assert_eq!(speaker.state(1), "Asking");
+    assert_eq!(speaker.count(|o| matches!(o, Output::Answer(..))), 0);
+    speaker.pass(100);
     assert_eq!(speaker.state(1), "Owner");
     assert!(speaker.outputs.contains(&Output::Answer(address(1), Interfaces::Any)));
     assert!(speaker.outputs.contains(&Output::Announce { address: address(1), first: true }));
@@ -211,7 +220,7 @@ fn a_claim_deleted_unseen_between_two_watches_is_given_up_when_the_next_renewal_
     let session = (version(1_001), session("a", &life_of(&speaker).0, 1));
     // Both the claim and its deletion fell between two watches.
     speaker.feed(Input::Leases(LeaseEvent::Listed(vec![session], vec![])));
-    assert_eq!(speaker.state(1), "Owner", "the list may be older than the claim");
+    assert_eq!(speaker.state(1), "Asking", "the list may be older than the claim");
     speaker.pass(2_100);
     assert_eq!(speaker.state(1), "Owner");
     speaker.store_session(true);
@@ -281,7 +290,7 @@ fn lists_are_a_second_apart_however_much_fails() {
 #[test]
 fn an_owner_that_hears_another_speaker_lists_anew_and_goes_on_answering() {
     let mut speaker = owner(1, &[("a", 0), ("b", 0)], &[session("b", "b1", 1)]);
-    speaker.feed(Input::Heard { address: address(1), mac: mac("b") });
+    speaker.feed(Input::Heard(voice(1, mac("b"))));
     assert_eq!((speaker.state(1), speaker.lists()), ("Owner", 1));
 }
 
@@ -289,12 +298,12 @@ fn an_owner_that_hears_another_speaker_lists_anew_and_goes_on_answering() {
 fn a_flood_of_strangers_frames_is_told_once_a_second() {
     let mut speaker = owner(1, &[("a", 0)], &[]);
     for _ in 0..1_000 {
-        speaker.feed(Input::Heard { address: address(1), mac: Mac([9; 6]) });
+        speaker.feed(Input::Heard(voice(1, Mac([9; 6]))));
     }
     let told = |o: &Output| matches!(o, Output::Report(Report::Stranger { .. }));
     assert_eq!(speaker.count(told), 1);
     speaker.pass(1_000);
-    speaker.feed(Input::Heard { address: address(1), mac: Mac([9; 6]) });
+    speaker.feed(Input::Heard(voice(1, Mac([9; 6]))));
     assert_eq!(speaker.count(told), 2);
     assert_eq!(speaker.state(1), "Owner");
 }
@@ -431,7 +440,7 @@ fn an_owner_that_slept_judges_what_waited_by_what_it_is_now() {
     speaker.pass(100);
     speaker.outputs.clear();
     speaker.now = speaker.now + Span::secs(60);
-    speaker.feed(Input::Heard { address: address(1), mac: mac("b") });
+    speaker.feed(Input::Heard(voice(1, mac("b"))));
     assert_eq!(speaker.state(1), "Yielded");
     assert_eq!(speaker.count(|o| matches!(o, Output::Announce { .. })), 0);
 }

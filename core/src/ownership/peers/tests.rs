@@ -16,8 +16,8 @@ fn watched(nodes: &[&str]) -> (Peers, View) {
 /// The moment at which `a` closes a session, looking only when a deadline comes.
 fn closed_at(peers: &mut Peers, view: &View, until: u64) -> Option<(NodeName, u64)> {
     while let Some(at) = peers.next_deadline().filter(|at| at.0 <= until) {
-        if let Some(session) = peers.pop_expired(&name("a"), view, at) {
-            return Some((session.node, at.0));
+        if let Some((node, _)) = peers.pop_expired(&name("a"), view, at) {
+            return Some((node, at.0));
         }
     }
     None
@@ -35,10 +35,13 @@ fn renew(peers: &mut Peers, view: &mut View, node: &str, renewal: u64, now: u64)
 fn a_session_is_closed_when_it_has_not_changed_for_its_duration_and_not_before() {
     let (mut peers, view) = watched(&["a", "b"]);
     assert_eq!(peers.pop_expired(&name("a"), &view, Moment(DURATION.0 - 1)), None);
-    let closed = peers.pop_expired(&name("a"), &view, Moment(DURATION.0)).unwrap();
-    assert_eq!(closed.open_for, None);
-    let mark = Closed { by: name("a"), why: ClosedWhy::Expired };
-    assert_eq!((closed.closed, closed.links.len()), (Some(mark), 1));
+    let expired = peers.pop_expired(&name("a"), &view, Moment(DURATION.0));
+    assert_eq!(expired, Some((name("b"), Span::ZERO)));
+    let again = peers.next_deadline().unwrap();
+    let still = peers.pop_expired(&name("a"), &view, again);
+    assert_eq!(still, Some((name("b"), again.since(Moment(DURATION.0)))));
+    peers.postpone(&name("b"), Moment(9_000));
+    assert_eq!(peers.next_deadline(), Some(Moment(9_000)));
 }
 
 #[test]
@@ -126,7 +129,8 @@ fn a_closing_that_is_not_shown_is_tried_again() {
 fn a_closing_under_way_is_awaited() {
     let (mut peers, mut view) = watched(&["a", "b"]);
     let closing = peers.pop_expired(&name("a"), &view, Moment(6_000)).unwrap();
-    view.session_register(&name("b")).send(Some(closing));
+    let session = view.session(&closing.0).cloned();
+    view.session_register(&name("b")).send(session);
     assert_eq!(closed_at(&mut peers, &view, 8_000), None);
     assert!(peers.next_deadline().is_some());
 }

@@ -1,0 +1,181 @@
+//! Whom this speaker probes, on which link, and for what: the same on every node that has the same view.
+//!
+//! Each owner is probed, on every link, by the first two open sessions that come after it in hash order and hear
+//! anything there. So each speaker probes two peers or so, however many there are.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use sha2::{Digest, Sha256};
+
+use crate::name::{LinkName, NodeName};
+use crate::ownership::plan::Plan;
+use crate::ownership::record::{Incarnation, Link, PROTOCOL, Session};
+use crate::ownership::view::View;
+use crate::wire::Mac;
+
+/// So many speakers probe one owner on one link.
+const PROBERS: usize = 2;
+
+/// What is asked of one peer on one link.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Duty {
+    /// The life of its speaker that is probed.
+    pub incarnation: Incarnation,
+    /// Its hardware address on this link's segment.
+    pub mac: Mac,
+    /// All its hardware addresses: by whichever it answers, it lives.
+    pub macs: Vec<Mac>,
+    /// The addresses that it answers for there, sorted. Never empty.
+    pub addresses: Vec<IpAddr>,
+    /// Whether another prober comes first, which is given time to close the session.
+    pub second: bool,
+}
+
+/// By link and peer.
+pub type Duties = BTreeMap<(LinkName, NodeName), Duty>;
+
+/// The other hosts of a link's segment that are known by address: peers' nodes and gateways. The hardware address is
+/// that of the peer's session; of a gateway nobody knows it beforehand.
+pub type Hosts = BTreeMap<IpAddr, Option<Mac>>;
+
+/// What a speaker knows that its duties follow from.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    /// Its node.
+    pub me: &'a NodeName,
+    /// Its links as they are.
+    pub links: &'a [Link],
+    /// The gateways of each.
+    pub gateways: &'a BTreeMap<LinkName, Vec<IpAddr>>,
+    /// All Leases.
+    pub view: &'a View,
+    /// Who may answer for what.
+    pub plan: &'a Plan,
+}
+
+impl Surroundings<'_> {
+    /// Whom this speaker probes. Nobody unless its session is open.
+    pub fn duties(&self) -> Duties {
+        let mut duties = Duties::new();
+        if self.view.open_for(self.me).is_none() {
+            return duties;
+        }
+        for (owner, addresses) in self.owners() {
+            let Some(session) = self.view.session(owner) else { continue };
+            // What a later protocol's speaker answers is not known here.
+            if owner == self.me || session.protocol > PROTOCOL {
+                continue;
+            }
+            for link in self.links.iter().filter(|link| link.carrier) {
+                let duty = self.duty(link, session, &addresses);
+                duties.extend(duty.map(|duty| ((link.name.clone(), owner.clone()), duty)));
+            }
+        }
+        duties
+    }
+
+    /// The addresses of each owner whose session is open.
+    fn owners(&self) -> BTreeMap<&NodeName, Vec<IpAddr>> {
+        let mut owners: BTreeMap<&NodeName, Vec<IpAddr>> = BTreeMap::new();
+        for claim in self.view.claims().filter(|claim| self.view.is_open_for(&claim.holder)) {
+            owners.entry(&claim.holder.node).or_default().push(claim.address);
+        }
+        owners
+    }
+
+    fn duty(&self, link: &Link, owner: &Session, addresses: &[IpAddr]) -> Option<Duty> {
+        let there = owner.links.iter().find(|of| of.carrier && of.shares_segment(link))?;
+        let addresses: Vec<IpAddr> = addresses
+            .iter()
+            .copied()
+            .filter(|address| self.answers_on(owner, *address, there))
+            .collect();
+        if addresses.is_empty() {
+            return None;
+        }
+        let position = self.probers(owner, there).iter().position(|node| *node == self.me)?;
+        Some(Duty {
+            incarnation: owner.open_for.clone()?,
+            mac: there.mac,
+            macs: owner.links.iter().map(|link| link.mac).collect(),
+            addresses,
+            second: position > 0,
+        })
+    }
+
+    fn answers_on(&self, owner: &Session, address: IpAddr, link: &Link) -> bool {
+        let vip = self.plan.vips.get(&address);
+        let candidacy = vip.and_then(|vip| vip.candidates.nodes.get(&owner.node));
+        candidacy.is_some_and(|candidacy| candidacy.interfaces.allow(&link.name))
+    }
+
+    /// Who probes `owner` on the segment of its link `there`, in order.
+    fn probers(&self, owner: &Session, there: &Link) -> Vec<&NodeName> {
+        let origin = position(&owner.node);
+        let hears = |session: &&Session| {
+            let mut links = session.links.iter();
+            session.node != owner.node
+                && !session.doubted
+                && links.any(|link| link.carrier && !link.deaf && link.shares_segment(there))
+        };
+        let mut probers: Vec<(bool, [u8; 32], &NodeName)> = self
+            .view
+            .open_sessions()
+            .filter(hears)
+            .map(|session| (position(&session.node), &session.node))
+            .map(|(position, node)| (position < origin, position, node))
+            .collect();
+        probers.sort_unstable();
+        probers.into_iter().take(PROBERS).map(|(_, _, node)| node).collect()
+    }
+
+    /// The other hosts on each link.
+    pub fn hosts(&self) -> BTreeMap<LinkName, Hosts> {
+        let of = |link: &Link| {
+            let peers = self.view.sessions().filter(|session| session.node != *self.me);
+            let mut hosts = Hosts::new();
+            for there in peers.flat_map(|session| &session.links) {
+                if there.shares_segment(link) {
+                    hosts.extend(there.addresses().map(|address| (address, Some(there.mac))));
+                }
+            }
+            let gateways = self.gateways.get(&link.name).into_iter().flatten();
+            for gateway in gateways {
+                hosts.entry(*gateway).or_insert(None);
+            }
+            for own in link.addresses() {
+                hosts.remove(&own);
+            }
+            (link.name.clone(), hosts)
+        };
+        self.links.iter().filter(|link| link.carrier).map(of).collect()
+    }
+
+    /// Where a peer's addresses can be asked for: each address with a link of mine and the peer's hardware address
+    /// there.
+    pub fn within_earshot(&self, peer: &Session) -> Vec<(IpAddr, LinkName, Mac)> {
+        let holder = |node: &NodeName| *node == peer.node;
+        let mut found = Vec::new();
+        for claim in self.view.claims().filter(|claim| holder(&claim.holder.node)) {
+            if !self.view.is_open_for(&claim.holder) {
+                continue;
+            }
+            let place = self.links.iter().filter(|link| link.carrier).find_map(|link| {
+                let there = peer.links.iter().find(|of| {
+                    of.shares_segment(link) && self.answers_on(peer, claim.address, of)
+                })?;
+                Some((claim.address, link.name.clone(), there.mac))
+            });
+            found.extend(place);
+        }
+        found
+    }
+}
+
+fn position(node: &NodeName) -> [u8; 32] {
+    Sha256::digest(node.as_str().as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+use super::*;
+use crate::ownership::fixtures::{address, claim, host, link, mac, name, plan, session, version};
+use crate::ownership::record::{Claim, LeaseEvent};
+
+struct Scene {
+    view: View,
+    links: Vec<Link>,
+    plan: Plan,
+    gateways: BTreeMap<LinkName, Vec<IpAddr>>,
+}
+
+/// Node `a` among `others`; node `b` holds addresses 1 and 2.
+fn scene(others: &[Session]) -> Scene {
+    let mut view = View::default();
+    let sessions = others.iter().cloned().chain([session("a", "1", 1)]);
+    let claims: Vec<(_, Claim)> = (1..=2).map(|n| (version(1), claim(n, "b", "1"))).collect();
+    view.show(LeaseEvent::Listed(sessions.map(|s| (version(1), s)).collect(), claims));
+    let nodes: Vec<(String, u64)> = others.iter().map(|s| (s.node.to_string(), 0)).collect();
+    let mut nodes: Vec<(&str, u64)> = nodes.iter().map(|(node, score)| (&**node, *score)).collect();
+    nodes.push(("a", 0));
+    Scene { view, links: vec![link("a")], plan: plan("a", 2, &nodes), gateways: BTreeMap::new() }
+}
+
+impl Scene {
+    fn of(&self, me: &NodeName) -> (Duties, BTreeMap<LinkName, Hosts>) {
+        let links = match self.view.session(me) {
+            Some(session) if *me != name("a") => &session.links,
+            _ => &self.links,
+        };
+        let (gateways, view, plan) = (&self.gateways, &self.view, &self.plan);
+        let surroundings = Surroundings { me, links, gateways, view, plan };
+        (surroundings.duties(), surroundings.hosts())
+    }
+
+    fn duty(&self) -> Option<Duty> {
+        self.of(&name("a")).0.remove(&("lan0".into(), name("b")))
+    }
+}
+
+#[test]
+fn an_owner_is_probed_for_all_it_answers_for_there() {
+    let duty = scene(&[session("b", "1", 1)]).duty().unwrap();
+    assert_eq!(duty.addresses, [address(1), address(2)]);
+    assert_eq!((duty.mac, duty.macs, duty.second), (mac("b"), vec![mac("b")], false));
+}
+
+#[test]
+fn of_many_nodes_two_probe_each_owner_and_one_of_them_is_the_first() {
+    let nodes = ["b", "c", "d", "e", "f", "g"];
+    let sessions: Vec<Session> = nodes.iter().map(|node| session(node, "1", 1)).collect();
+    let scene = scene(&sessions);
+    let mut second: Vec<bool> = Vec::new();
+    for node in nodes.iter().chain(&["a"]) {
+        second.extend(scene.of(&name(node)).0.into_values().map(|duty| duty.second));
+    }
+    second.sort_unstable();
+    assert_eq!(second, [false, true]);
+}
+
+#[test]
+fn nobody_probes_who_is_not_open_or_elsewhere_or_of_a_later_protocol() {
+    let open = || session("b", "1", 1);
+    assert!(scene(&[open()]).duty().is_some());
+    let elsewhere = Link { prefixes: vec!["198.51.100.9/24".parse().unwrap()], ..link("b") };
+    for (why, other) in [
+        ("closed", Session { open_for: None, ..open() }),
+        ("another life", session("b", "2", 1)),
+        ("later protocol", Session { protocol: PROTOCOL + 1, ..open() }),
+        ("another segment", Session { links: vec![elsewhere], ..open() }),
+        ("no carrier", Session { links: vec![Link { carrier: false, ..link("b") }], ..open() }),
+    ] {
+        assert_eq!(scene(&[other]).duty(), None, "{why}");
+    }
+}
+
+#[test]
+fn who_is_deaf_or_doubted_or_without_carrier_does_not_probe() {
+    let mut scene = scene(&[session("b", "1", 1)]);
+    let mine = |change: fn(&mut Session)| {
+        let mut own = session("a", "1", 2);
+        change(&mut own);
+        LeaseEvent::Session(version(2), own)
+    };
+    scene.view.show(mine(|own| own.doubted = true));
+    assert_eq!(scene.duty(), None);
+    scene.view.show(mine(|own| own.links[0].deaf = true));
+    assert_eq!(scene.duty(), None);
+    scene.view.show(mine(|own| own.open_for = None));
+    assert_eq!(scene.duty(), None);
+    scene.view.show(mine(|_| {}));
+    assert!(scene.duty().is_some());
+    scene.links[0].carrier = false;
+    assert_eq!(scene.duty(), None);
+}
+
+#[test]
+fn addresses_that_the_owner_may_not_answer_for_on_that_link_are_not_asked_for() {
+    let mut scene = scene(&[session("b", "1", 1)]);
+    let others = plan("a", 2, &[("a", 0)]);
+    scene.plan.vips.insert(address(1), others.vips[&address(1)].clone());
+    assert_eq!(scene.duty().unwrap().addresses, [address(2)]);
+}
+
+#[test]
+fn peers_and_gateways_of_the_segment_are_hosts_and_the_node_itself_is_none() {
+    let mut scene =
+        scene(&[session("b", "1", 1), Session { open_for: None, ..session("c", "1", 1) }]);
+    scene.gateways.insert("lan0".into(), vec![address(254), host("b")]);
+    let hosts = &scene.of(&name("a")).1[&LinkName::from("lan0")];
+    let expected = [(host("b"), Some(mac("b"))), (host("c"), Some(mac("c"))), (address(254), None)];
+    assert_eq!(*hosts, Hosts::from(expected));
+}

@@ -1,0 +1,134 @@
+//! One peer on one link: what it answered, and what it did not though it was asked and waited for.
+
+use super::duty::Duty;
+use super::{ADDRESSES_ASKED, ASKS, Ask, LATE, PROBE_INTERVAL, Voice, round};
+use crate::time::{Moment, Span};
+use crate::wire::Mac;
+
+/// Probes in a row without an answer, before everybody is asked.
+const MISSES: u8 = 3;
+/// How much longer the second prober waits than the first: one write, so that two do not write one thing.
+const SECOND_WAITS: Span = Span::millis(50);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Phase {
+    /// A probe each interval; `sent` while one awaits its answer.
+    Probing { sent: bool },
+    /// Everybody is asked for the peer's addresses, and a third host whether it hears.
+    Asking { since: Moment, rounds: u8, third: bool },
+    /// It was found silent. If its session is still open after an interval, it is asked about again.
+    Found,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Probing {
+    duty: Duty,
+    /// This life of the peer's speaker was heard here: who never was, cannot fall silent.
+    heard: bool,
+    misses: u8,
+    phase: Phase,
+    due: Moment,
+    /// The position of the next address to ask for.
+    turn: usize,
+}
+
+impl Probing {
+    pub(super) fn new(duty: Duty, now: Moment) -> Self {
+        let phase = Phase::Probing { sent: false };
+        Self { duty, heard: false, misses: 0, phase, due: now, turn: 0 }
+    }
+
+    pub(super) fn reassign(&mut self, duty: Duty, now: Moment) {
+        if duty.incarnation != self.duty.incarnation || duty.mac != self.duty.mac {
+            *self = Self::new(duty, now);
+        } else {
+            self.duty = duty;
+        }
+    }
+
+    pub(super) fn due(&self) -> Moment {
+        self.due
+    }
+
+    pub(super) fn macs(&self) -> &[Mac] {
+        &self.duty.macs
+    }
+
+    pub(super) fn hear(&mut self, voice: &Voice, now: Moment) {
+        let of_peer = self.duty.macs.contains(&voice.mac);
+        if of_peer && self.duty.addresses.binary_search(&voice.address).is_ok() {
+            self.heard = true;
+            self.misses = 0;
+            if self.phase != (Phase::Probing { sent: true }) {
+                self.due = self.due.min(now + PROBE_INTERVAL);
+            }
+            self.phase = Phase::Probing { sent: false };
+        } else if let Phase::Asking { third, .. } = &mut self.phase {
+            // Its kernel answers for the node although its speaker is dead: that is no third host.
+            *third |= voice.answer && !of_peer;
+        }
+    }
+
+    /// Nothing of what was counted counts.
+    pub(super) fn discard(&mut self, now: Moment) {
+        self.misses = 0;
+        self.phase = Phase::Probing { sent: false };
+        self.due = now + PROBE_INTERVAL;
+    }
+
+    /// What to ask now, and whether the peer is found silent.
+    pub(super) fn look(&mut self, now: Moment) -> (Vec<Ask>, bool) {
+        if now.since(self.due) > LATE {
+            self.misses = 0;
+            return (self.probe(now), false);
+        }
+        match self.phase {
+            Phase::Probing { sent } => {
+                self.misses += u8::from(sent && self.heard);
+                if self.misses < MISSES {
+                    return (self.probe(now), false);
+                }
+                (self.ask(now, 0, false), false)
+            }
+            Phase::Asking { since, rounds, third } if rounds < ASKS => {
+                (self.ask(since, rounds, third), false)
+            }
+            Phase::Asking { third: true, .. } => {
+                self.phase = Phase::Found;
+                self.due = now + PROBE_INTERVAL;
+                (Vec::new(), true)
+            }
+            // Nobody answers at all: it may be my own cable that is cut.
+            Phase::Asking { third: false, .. } => {
+                self.misses = 0;
+                (self.probe(now), false)
+            }
+            Phase::Found => (self.ask(now, 0, false), false),
+        }
+    }
+
+    fn probe(&mut self, now: Moment) -> Vec<Ask> {
+        self.phase = Phase::Probing { sent: true };
+        self.due = now + PROBE_INTERVAL;
+        let address = self.duty.addresses[self.turn % self.duty.addresses.len()];
+        self.turn = self.turn.wrapping_add(1);
+        vec![Ask { address, to: Some(self.duty.mac) }]
+    }
+
+    /// The next of the rounds that began at `since`; third hosts are asked by the ear of this link.
+    fn ask(&mut self, since: Moment, rounds: u8, third: bool) -> Vec<Ask> {
+        let rounds = rounds + 1;
+        self.phase = Phase::Asking { since, rounds, third };
+        let wait = if rounds == ASKS && self.duty.second { SECOND_WAITS } else { Span::ZERO };
+        self.due = round(since, rounds) + wait;
+        let start = self.turn % self.duty.addresses.len();
+        let addresses = self.duty.addresses.iter().cycle().skip(start);
+        let count = self.duty.addresses.len().min(ADDRESSES_ASKED);
+        addresses.take(count).map(|address| Ask { address: *address, to: None }).collect()
+    }
+
+    /// Whether a third host is to be asked whether this link hears anybody.
+    pub(super) fn wants_third(&self) -> bool {
+        matches!(self.phase, Phase::Asking { third: false, .. })
+    }
+}

@@ -1,0 +1,293 @@
+use super::*;
+use crate::ownership::fixtures::{address, host, incarnation, mac, name};
+
+const BEGIN: Moment = Moment(10_000);
+
+/// One prober of node `b`, which holds address 1, on a link where node `c` is the third host.
+struct Prober {
+    evidence: Evidence,
+    now: Moment,
+    /// Whether each of these answers: the peer's speaker, the third host.
+    peer: bool,
+    third: bool,
+    asked: Vec<(u64, Question)>,
+    found: Vec<(u64, Finding)>,
+}
+
+fn lan() -> LinkName {
+    "lan0".into()
+}
+
+fn duty() -> Duty {
+    Duty {
+        incarnation: incarnation("1"),
+        mac: mac("b"),
+        macs: vec![mac("b")],
+        addresses: vec![address(1)],
+        second: false,
+    }
+}
+
+fn hosts() -> Hosts {
+    Hosts::from([(host("b"), Some(mac("b"))), (host("c"), Some(mac("c")))])
+}
+
+impl Prober {
+    fn new(duty: Duty) -> Self {
+        let mut evidence = Evidence::default();
+        let hosts = BTreeMap::from([(lan(), hosts())]);
+        evidence.assign(Duties::from([((lan(), name("b")), duty)]), hosts, BEGIN);
+        let (asked, found) = (Vec::new(), Vec::new());
+        Self { evidence, now: BEGIN, peer: true, third: true, asked, found }
+    }
+
+    fn hear(&mut self, address: IpAddr, mac: Mac) {
+        let voice = Voice { address, mac, link: lan(), answer: true };
+        self.evidence.hear(&voice, self.now);
+    }
+
+    /// Lets time pass, each question answered at once by who answers.
+    fn pass(&mut self, millis: u64) {
+        let until = self.now + Span(millis);
+        while let Some(at) = self.evidence.next_deadline().filter(|at| *at <= until) {
+            self.look(at.max(self.now));
+        }
+        self.now = until;
+    }
+
+    fn look(&mut self, at: Moment) {
+        self.now = at;
+        for finding in self.evidence.look(at) {
+            match finding {
+                Finding::Ask(question) => {
+                    self.answer(&question);
+                    self.asked.push((at.0, question));
+                }
+                other => self.found.push((at.0, other)),
+            }
+        }
+    }
+
+    fn answer(&mut self, question: &Question) {
+        let reaches = |node: &str| question.to.is_none_or(|to| to == mac(node));
+        if question.address == address(1) && self.peer && reaches("b") {
+            self.hear(address(1), mac("b"));
+        }
+        if question.address == host("c") && self.third && reaches("c") {
+            self.hear(host("c"), mac("c"));
+        }
+    }
+
+    fn silent_at(&self) -> Vec<u64> {
+        let silent = |(at, of): &(u64, Finding)| matches!(of, Finding::Silent(_)).then_some(*at);
+        self.found.iter().filter_map(silent).collect()
+    }
+}
+
+#[test]
+fn a_peer_that_answers_is_asked_each_interval_by_one_frame_to_it_alone() {
+    let mut prober = Prober::new(duty());
+    prober.pass(60_000);
+    let probes: Vec<&(u64, Question)> =
+        prober.asked.iter().filter(|(_, of)| of.address == address(1)).collect();
+    assert_eq!(probes.len(), 60_000 / 150 + 1);
+    assert!(prober.asked.iter().all(|(_, of)| of.to.is_some()), "no broadcast while all is well");
+    // Answers to probes show that the link hears: nothing else need be asked.
+    assert!(prober.asked.len() <= probes.len() + 2, "{}", prober.asked.len());
+    assert_eq!(prober.found, []);
+}
+
+#[test]
+fn a_peer_that_falls_silent_while_others_answer_is_found_within_seven_tenths_of_a_second() {
+    let mut prober = Prober::new(duty());
+    prober.pass(1_000);
+    let died = prober.now.0;
+    prober.peer = false;
+    prober.pass(700);
+    let [found] = prober.silent_at()[..] else { panic!("{:?}", prober.found) };
+    assert!((550..=700).contains(&(found - died)), "{}", found - died);
+    let everybody = |of: &&(u64, Question)| of.1.to.is_none() && of.1.address == address(1);
+    assert_eq!(prober.asked.iter().filter(everybody).count(), usize::from(ASKS));
+}
+
+#[test]
+fn the_second_prober_leaves_the_first_time_to_close_it() {
+    let mut times = Vec::new();
+    for second in [false, true] {
+        let mut prober = Prober::new(Duty { second, ..duty() });
+        prober.pass(1_000);
+        prober.peer = false;
+        prober.pass(800);
+        times.push(prober.silent_at()[0]);
+    }
+    assert_eq!(times[1] - times[0], 50);
+}
+
+#[test]
+fn a_prober_that_hears_nobody_finds_nobody_silent_but_itself_deaf() {
+    let mut prober = Prober::new(duty());
+    prober.pass(1_000);
+    (prober.peer, prober.third) = (false, false);
+    let cut = prober.now.0;
+    prober.pass(60_000);
+    let [(at, deaf)] = &prober.found[..] else { panic!("{:?}", prober.found) };
+    assert_eq!(*deaf, Finding::Deaf(lan(), true));
+    assert!(at - cut <= 1_700, "{}", at - cut);
+
+    prober.third = true;
+    prober.pass(2_000);
+    let back = prober.found.iter().any(|(_, of)| *of == Finding::Deaf(lan(), false));
+    assert!(back, "{:?}", prober.found);
+}
+
+#[test]
+fn the_kernel_of_a_node_whose_speaker_is_dead_is_no_third_host() {
+    let mut prober = Prober::new(duty());
+    prober.pass(1_000);
+    (prober.peer, prober.third) = (false, false);
+    for _ in 0..100 {
+        prober.pass(10);
+        prober.hear(host("b"), mac("b"));
+    }
+    assert_eq!(prober.silent_at(), []);
+}
+
+#[test]
+fn who_was_never_heard_here_cannot_fall_silent() {
+    let mut prober = Prober::new(duty());
+    prober.peer = false;
+    prober.pass(60_000);
+    assert_eq!(prober.silent_at(), []);
+    // Nor the next life of a speaker whose last one was.
+    let mut prober = Prober::new(duty());
+    prober.pass(1_000);
+    prober.peer = false;
+    let next = Duty { incarnation: incarnation("2"), ..duty() };
+    let duties = Duties::from([((lan(), name("b")), next)]);
+    prober.evidence.assign(duties, BTreeMap::from([(lan(), hosts())]), prober.now);
+    prober.pass(60_000);
+    assert_eq!(prober.silent_at(), []);
+}
+
+#[test]
+fn one_answer_in_three_probes_is_life() {
+    let mut prober = Prober::new(duty());
+    for probe in 0..400 {
+        prober.peer = probe % 3 == 0;
+        prober.pass(150);
+    }
+    assert_eq!(prober.silent_at(), []);
+}
+
+#[test]
+fn an_answer_while_everybody_is_asked_is_life() {
+    let mut prober = Prober::new(duty());
+    prober.pass(1_000);
+    prober.peer = false;
+    let asked_everybody = |prober: &Prober| prober.asked.iter().any(|(_, of)| of.to.is_none());
+    while !asked_everybody(&prober) {
+        prober.pass(1);
+    }
+    prober.hear(address(1), mac("b"));
+    prober.peer = true;
+    prober.pass(10_000);
+    assert_eq!(prober.found, []);
+}
+
+#[test]
+fn a_prober_that_slept_has_not_waited() {
+    let mut prober = Prober::new(duty());
+    prober.pass(1_000);
+    prober.peer = false;
+    // It looks up every quarter of a second only: each time late by more than half an interval.
+    for _ in 0..40 {
+        prober.look(prober.now + Span(250));
+    }
+    assert_eq!(prober.silent_at(), []);
+}
+
+#[test]
+fn what_could_not_be_sent_is_not_missed() {
+    let mut prober = Prober::new(duty());
+    prober.pass(1_000);
+    prober.peer = false;
+    for _ in 0..100 {
+        prober.pass(150);
+        prober.evidence.unsent(&lan(), prober.now);
+    }
+    assert_eq!(prober.silent_at(), []);
+}
+
+#[test]
+fn a_peer_that_could_not_be_closed_is_asked_about_again() {
+    let mut prober = Prober::new(duty());
+    prober.pass(1_000);
+    prober.peer = false;
+    prober.pass(2_000);
+    let found = prober.silent_at();
+    assert!(found.len() > 2 && found[1] - found[0] == 250, "{found:?}");
+}
+
+#[test]
+fn at_most_sixteen_addresses_are_asked_of_everybody_at_a_time() {
+    let addresses = (1..=100).map(address).collect();
+    let mut prober = Prober::new(Duty { addresses, ..duty() });
+    // Asked for others than the one that the peer here knows of.
+    prober.peer = false;
+    prober.third = true;
+    prober.hear(address(7), mac("b"));
+    prober.pass(600);
+    let everybody = prober.asked.iter().filter(|(_, of)| of.to.is_none()).count();
+    assert_eq!(everybody, 16 * usize::from(ASKS));
+}
+
+#[test]
+fn a_link_where_nobody_ever_answered_is_not_deaf() {
+    let mut prober = Prober::new(duty());
+    (prober.peer, prober.third) = (false, false);
+    prober.pass(60_000);
+    assert_eq!(prober.found, []);
+}
+
+fn defence() -> Defence {
+    Defence { addresses: vec![(address(1), lan(), mac("b"))], macs: vec![mac("b")] }
+}
+
+#[test]
+fn an_expired_peer_that_answers_lives_and_one_that_does_not_has_a_tenth_of_a_second() {
+    for (answers, verdict) in
+        [(true, Finding::Alive(name("b"))), (false, Finding::Unanswering(name("b")))]
+    {
+        let mut evidence = Evidence::default();
+        evidence.hear_out(name("b"), defence(), BEGIN);
+        let (mut asked, mut verdicts) = (0, Vec::new());
+        while let Some(at) = evidence.next_deadline() {
+            for finding in evidence.look(at) {
+                if let Finding::Ask(question) = finding {
+                    asked += 1;
+                    assert_eq!(question.to, Some(mac("b")));
+                    let voice =
+                        Voice { address: address(1), mac: mac("b"), link: lan(), answer: true };
+                    if answers {
+                        evidence.hear(&voice, at);
+                    }
+                } else {
+                    verdicts.push((at, finding));
+                }
+            }
+        }
+        let [(at, found)] = &verdicts[..] else { panic!("{verdicts:?}") };
+        assert_eq!(*found, verdict);
+        assert!(at.since(BEGIN) <= ASKED_FOR && (answers || at.since(BEGIN) == ASKED_FOR));
+        assert_eq!(asked, if answers { 1 } else { usize::from(ASKS) });
+    }
+}
+
+#[test]
+fn a_peer_that_renews_while_it_is_asked_is_asked_no_more() {
+    let mut evidence = Evidence::default();
+    evidence.hear_out(name("b"), defence(), BEGIN);
+    evidence.look(BEGIN);
+    evidence.acquit(&name("b"));
+    assert_eq!(evidence.next_deadline(), None);
+}
