@@ -63,6 +63,8 @@ pub const PROTOCOL: &str = "heraldlb.io/protocol";
 pub const LINKS: &str = "heraldlb.io/links";
 /// On a session: its speaker is about to go and hands over all its claims (R5).
 pub const LEAVING: &str = "heraldlb.io/leaving";
+/// On a session: its speaker was found silent not long ago, and lets others come first (R7).
+pub const DOUBTED: &str = "heraldlb.io/doubted";
 /// On a session: who closed it and why (R7).
 pub const CLOSED: &str = "heraldlb.io/closed";
 /// On a session: the count of this incarnation's renewals, by which a speaker knows its own writes again.

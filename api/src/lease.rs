@@ -24,7 +24,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 
-use crate::annotation::{CLOSED, HANDING_OVER_TO, LEAVING, LINKS, PROTOCOL, RENEWAL};
+use crate::annotation::{CLOSED, DOUBTED, HANDING_OVER_TO, LEAVING, LINKS, PROTOCOL, RENEWAL};
 
 mod links;
 
@@ -147,6 +147,9 @@ pub fn encode_session(session: &Session, version: Option<&Version>, now: Timesta
     if session.leaving {
         annotations.insert(LEAVING.to_owned(), true.to_string());
     }
+    if session.doubted {
+        annotations.insert(DOUBTED.to_owned(), true.to_string());
+    }
     if let Some(closed) = &session.closed {
         annotations.insert(CLOSED.to_owned(), format!("{}/{}", closed.by, closed.why.as_str()));
     }
@@ -219,7 +222,8 @@ impl<'a> Reader<'a> {
             // A protocol that cannot be read is treated as one that is newer than ours.
             protocol: self.number(PROTOCOL).unwrap_or(u32::MAX),
             links: self.links(),
-            leaving: self.leaving(),
+            leaving: self.mark(LEAVING),
+            doubted: self.mark(DOUBTED),
             closed: self.closed(),
             node,
         }
@@ -291,12 +295,13 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn leaving(&mut self) -> bool {
-        match self.annotation(LEAVING) {
+    /// An annotation that is there and says `true`, or is not there.
+    fn mark(&mut self, name: &'static str) -> bool {
+        match self.annotation(name) {
             None => false,
             Some("true") => true,
             Some(_) => {
-                self.misread(LEAVING, "\"true\"");
+                self.misread(name, "\"true\"");
                 false
             }
         }
@@ -338,7 +343,7 @@ fn parse_holder(text: &str) -> Option<Holder> {
 }
 
 fn why_of(word: &str) -> Option<ClosedWhy> {
-    [ClosedWhy::Left, ClosedWhy::Expired, ClosedWhy::Replaced]
+    [ClosedWhy::Left, ClosedWhy::Expired, ClosedWhy::Silent, ClosedWhy::Replaced]
         .into_iter()
         .find(|why| why.as_str() == word)
 }

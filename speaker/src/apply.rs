@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use herald_cluster::leases::{LeaseWatch, LeaseWriter};
 use herald_core::name::LinkName;
-use herald_core::ownership::machine::{Input, Machine, Output};
+use herald_core::ownership::evidence::Voice;
+use herald_core::ownership::machine::{Input, Machine, Neighbours, Output};
 use herald_core::ownership::plan::{Interfaces, Plan};
 use herald_core::ownership::record::{LeaseWrite, WriteOutcome};
 use herald_core::ownership::view::LeaseKey;
@@ -67,6 +68,8 @@ pub struct Speaker {
     hands: Hands,
     began: Instant,
     answers: HashMap<IpAddr, Reach>,
+    /// What peers' probes are answered for.
+    vouched: HashSet<IpAddr>,
     writes: JoinSet<(LeaseKey, WriteOutcome, Duration)>,
     /// The links on which a socket could not be opened, by index.
     shut: HashSet<u32>,
@@ -80,6 +83,7 @@ impl Speaker {
     /// A speaker that has done nothing yet.
     pub fn new(machine: Machine, ears: Ears, hands: Hands) -> Self {
         let (answers, writes, shut) = (HashMap::new(), JoinSet::new(), HashSet::new());
+        let vouched = HashSet::new();
         let now = Instant::now();
         Self {
             machine,
@@ -87,6 +91,7 @@ impl Speaker {
             hands,
             began: now,
             answers,
+            vouched,
             writes,
             shut,
             looked: now,
@@ -153,7 +158,12 @@ impl Speaker {
             }
             Ok(()) = ears.links.changed() => batch.push(Happened::Links),
             Ok(_) = ears.stop.wait_for(|stop| *stop), if !stopping => {}
-            () = tokio::time::sleep_until(wake) => {}
+            () = tokio::time::sleep_until(wake) => {
+                // An answer that is here has come in time, though it was not read yet.
+                while batch.len() < BATCH && let Ok(heard) = ears.heard.try_recv() {
+                    batch.push(Happened::Heard(heard));
+                }
+            }
         }
         if !stopping && *self.ears.stop.borrow() {
             tracing::info!("asked to stop: handing over");
@@ -173,10 +183,11 @@ impl Speaker {
             }
             Happened::Links => self.relink(),
             Happened::Heard(heard) => {
-                tracing::debug!(address = %heard.address, mac = %heard.mac, link = %heard.link,
+                tracing::trace!(address = %heard.address, mac = %heard.mac, link = %heard.link,
                     announced = heard.how == How::Announced, "another host has an address of ours");
-                let Heard { address, mac, .. } = heard;
-                self.machine.handle(Input::Heard { address, mac }, now);
+                let answer = heard.how == How::Answered;
+                let Heard { address, mac, link, .. } = heard;
+                self.machine.handle(Input::Heard(Voice { address, mac, link, answer }), now);
             }
         }
     }
@@ -193,6 +204,7 @@ impl Speaker {
         let mut records = links.records();
         // Where no question can be answered there is no link: this node must not own what it is silent about.
         records.retain(|link| !link.carrier || open.contains(&link.name));
+        self.machine.handle(Input::Gateways(links.gateways()), self.now());
         self.machine.handle(Input::Links(records), self.now());
         self.unjudged = true;
     }
@@ -217,7 +229,8 @@ impl Speaker {
 
     /// Does what the machine wants done; whether it has left.
     fn carry_out(&mut self) -> bool {
-        let (mut answers, mut left) = (HashMap::new(), false);
+        let (mut answers, mut vouched, mut left) = (HashMap::new(), false, false);
+        let mut questions = Vec::new();
         let (mut announcements, mut writes, mut reports) = (Vec::new(), Vec::new(), Vec::new());
         while let Some(output) = self.machine.poll_output() {
             match output {
@@ -231,6 +244,12 @@ impl Speaker {
                     answers.insert(address, None);
                 }
                 Output::Announce { address, first } => announcements.push((address, first)),
+                Output::Ask(question) => questions.push(question),
+                Output::Vouch(address, true) => vouched |= self.vouched.insert(address),
+                Output::Vouch(address, false) => vouched |= self.vouched.remove(&address),
+                Output::Neighbours(Neighbours { speakers, hosts }) => {
+                    self.hands.responder.surround(speakers, hosts);
+                }
                 Output::Write(key, write) => writes.push((key, write)),
                 Output::ListAnew => self.ears.leases.relist.ask(),
                 Output::Report(report) => reports.push(report),
@@ -242,6 +261,14 @@ impl Speaker {
                 answers.iter().map(|(address, reach)| (*address, reach.is_some())).collect();
             self.hands.responder.answer(answers);
             self.hands.reporter.answering(told);
+        }
+        if vouched {
+            self.hands.responder.vouch_for(self.vouched.clone());
+        }
+        for question in questions {
+            if self.hands.responder.ask(&question).is_err() {
+                self.machine.handle(Input::Unsent(question.link), self.now());
+            }
         }
         for (address, first) in announcements {
             if let Some(reach) = self.answers.get(&address) {

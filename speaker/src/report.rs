@@ -14,6 +14,7 @@ use herald_core::ownership::record::WriteOutcome;
 use herald_core::ownership::session::SessionNews;
 use herald_core::ownership::view::LeaseKey;
 use herald_core::ownership::world::Service;
+use herald_core::wire::Mac;
 use k8s_openapi::api::core::v1::ObjectReference;
 
 use crate::metrics::{Figures, RuleLabel, UnfitLabel, WriteLabel};
@@ -106,14 +107,13 @@ impl Reporter {
                 }
             }
             Report::Session(news) => self.session(news),
-            Report::ClosedPeer(node) => {
+            Report::ClosedPeer(node, why) => {
                 self.figures.sessions_closed.inc();
-                tracing::warn!(%node, rule = "R7", "closing the session of a node that does not renew it");
+                let (why, rule) = (why.as_str(), "R7");
+                tracing::warn!(%node, why, rule, "closing the session of a node");
             }
-            Report::Stranger { address, mac } => {
-                self.figures.strangers.inc();
-                let rule = "R9";
-                tracing::warn!(%address, %mac, rule, "a host that is no speaker uses an address of ours");
+            Report::Stranger { address, mac, own, barred } => {
+                self.stranger(*address, *mac, *own, *barred);
             }
             Report::Sure(sure) => self.sure(*sure),
         }
@@ -154,22 +154,45 @@ impl Reporter {
 
     /// MetalLB's Event, with the rule behind it.
     fn announce_owner(&self, service: &ServiceId, cause: &Cause) {
+        let node = &self.me;
+        let message = format!("announcing from node \"{node}\" with protocol \"layer2\": {cause}");
+        self.tell(service, Severity::Normal, "nodeAssigned", message);
+    }
+
+    /// A host that is no speaker uses an address of ours, which is therefore silent where it is `barred` (R9).
+    fn stranger(&self, address: IpAddr, mac: Mac, own: Option<Mac>, barred: bool) {
+        self.figures.strangers.inc();
+        let own = own.map_or_else(|| "no link".to_owned(), |own| own.to_string());
+        let rule = "R9";
+        tracing::warn!(%address, %mac, own, barred, rule, "a host that is no speaker uses an address of ours");
+        let then = if barred {
+            "it is not announced until that host is gone"
+        } else {
+            "it is announced all the same, for it was before"
+        };
+        let node = &self.me;
+        let message = format!(
+            "the host with hardware address {mac} uses IP \"{address}\" on a network of node \"{node}\" \
+             ({own}): {then} ({rule})"
+        );
+        let services = self.planned.get(&address).map(Vec::as_slice).unwrap_or_default();
+        for service in services {
+            self.tell(service, Severity::Warning, "AddressConflict", message.clone());
+        }
+    }
+
+    fn tell(&self, service: &ServiceId, severity: Severity, reason: &'static str, message: String) {
         let snapshot = self.services.snapshot();
         let Some(Some(known)) = snapshot.get(service).map(AsRef::as_ref) else { return };
-        let node = &self.me;
-        self.recorder.publish(Note {
-            about: ObjectReference {
-                api_version: Some("v1".to_owned()),
-                kind: Some("Service".to_owned()),
-                namespace: Some(service.namespace.to_string()),
-                name: Some(service.name.to_string()),
-                uid: Some(known.uid.to_string()),
-                ..ObjectReference::default()
-            },
-            severity: Severity::Normal,
-            reason: "nodeAssigned",
-            message: format!("announcing from node \"{node}\" with protocol \"layer2\": {cause}"),
-        });
+        let about = ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Service".to_owned()),
+            namespace: Some(service.namespace.to_string()),
+            name: Some(service.name.to_string()),
+            uid: Some(known.uid.to_string()),
+            ..ObjectReference::default()
+        };
+        self.recorder.publish(Note { about, severity, reason, message });
     }
 
     fn session(&self, news: &SessionNews) {

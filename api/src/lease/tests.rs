@@ -32,8 +32,12 @@ fn link() -> impl Strategy<Value = Link> {
 }
 
 fn session() -> impl Strategy<Value = Session> {
-    let whys =
-        prop_oneof![Just(ClosedWhy::Left), Just(ClosedWhy::Expired), Just(ClosedWhy::Replaced)];
+    let whys = prop_oneof![
+        Just(ClosedWhy::Left),
+        Just(ClosedWhy::Expired),
+        Just(ClosedWhy::Silent),
+        Just(ClosedWhy::Replaced)
+    ];
     let closed = (name(), whys).prop_map(|(by, why)| Closed { by: by.into(), why });
     (
         name(),
@@ -43,22 +47,25 @@ fn session() -> impl Strategy<Value = Session> {
         1_u64..=2_147_483_647,
         any::<u32>(),
         proptest::collection::vec(link(), 0..4),
-        any::<bool>(),
+        any::<[bool; 2]>(),
         proptest::option::of(closed),
     )
-        .prop_map(|(node, uid, open, renewal, seconds, protocol, links, leaving, closed)| {
-            Session {
-                node: node.into(),
-                node_uid: uid.into(),
-                open_for: open.map(|incarnation| Incarnation(incarnation.into())),
-                renewal,
-                duration: Span::secs(seconds),
-                protocol,
-                links,
-                leaving,
-                closed,
-            }
-        })
+        .prop_map(
+            |(node, uid, open, renewal, seconds, protocol, links, [leaving, doubted], closed)| {
+                Session {
+                    node: node.into(),
+                    node_uid: uid.into(),
+                    open_for: open.map(|incarnation| Incarnation(incarnation.into())),
+                    renewal,
+                    duration: Span::secs(seconds),
+                    protocol,
+                    links,
+                    leaving,
+                    doubted,
+                    closed,
+                }
+            },
+        )
 }
 
 fn claim() -> impl Strategy<Value = Claim> {
@@ -99,7 +106,7 @@ proptest! {
     #[test]
     fn nonsense_is_read_without_a_panic_and_a_session_of_it_is_closed(
         holder in ".{0,40}", annotations in proptest::collection::btree_map(
-            proptest::sample::select(vec![PROTOCOL, RENEWAL, LINKS, LEAVING, CLOSED]), ".{0,40}", 0..5),
+            proptest::sample::select(vec![PROTOCOL, RENEWAL, LINKS, LEAVING, DOUBTED, CLOSED]), ".{0,40}", 0..5),
         seconds in any::<Option<i32>>(),
     ) {
         prop_assume!(!holder.starts_with("n1/"));

@@ -115,6 +115,8 @@ pub enum Report {
         address: IpAddr,
         /// The stranger.
         mac: Mac,
+        /// This node's hardware address where it was heard.
+        own: Option<Mac>,
         /// Whether the address is therefore not answered for: nobody owned it before.
         barred: bool,
     },

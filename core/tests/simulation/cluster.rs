@@ -21,8 +21,7 @@ use herald_core::ownership::evidence::Voice;
 
 mod wire;
 
-use wire::Asked;
-pub(crate) use wire::host;
+use self::wire::Asked;
 
 #[derive(Clone)]
 enum Stored {

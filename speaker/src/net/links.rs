@@ -96,7 +96,37 @@ pub struct Links {
     interfaces: BTreeMap<LinkName, Interface>,
 }
 
+impl Interface {
+    /// The node's addresses with the prefix that each makes on-link, sorted.
+    fn assigned(&self) -> Vec<IpNetwork> {
+        let of = |prefix: &IpNetwork| {
+            let own = self.addresses.iter().filter(|address| prefix.contains(**address));
+            own.filter_map(|address| IpNetwork::new(*address, prefix.prefix()).ok()).collect()
+        };
+        let mut assigned: Vec<IpNetwork> = self
+            .prefixes
+            .iter()
+            .flat_map(|prefix| {
+                let own: Vec<IpNetwork> = of(prefix);
+                // Of a point-to-point link the prefix is the other end's.
+                if own.is_empty() { vec![*prefix] } else { own }
+            })
+            .collect();
+        assigned.sort();
+        assigned.dedup();
+        assigned
+    }
+}
+
 impl Links {
+    /// The default gateways of each link.
+    pub fn gateways(&self) -> BTreeMap<LinkName, Vec<IpAddr>> {
+        let of = |interface: &Interface| {
+            (interface.name.clone(), interface.gateways.iter().copied().collect())
+        };
+        self.iter().map(of).collect()
+    }
+
     /// The interface `name`.
     pub fn get(&self, name: &LinkName) -> Option<&Interface> {
         self.interfaces.get(name)
@@ -118,13 +148,13 @@ impl Links {
     }
 
     /// The links as the node's session describes them: those that carry announcements, or would if they were up.
-    /// Whether one is deaf is not known here, and said to be not.
+    /// Whether one is deaf the machine knows.
     pub fn records(&self) -> Vec<record::Link> {
         let record = |interface: &Interface| match interface.eligibility() {
             Ok(_) | Err(Ineligible::Down) => Some(record::Link {
                 name: interface.name.clone(),
                 mac: interface.mac?,
-                prefixes: interface.prefixes.iter().copied().collect(),
+                prefixes: interface.assigned(),
                 carrier: interface.carrier,
                 deaf: false,
             }),

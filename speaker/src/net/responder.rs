@@ -14,13 +14,14 @@
 
 mod port;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use herald_core::name::LinkName;
+use herald_core::ownership::evidence::Question;
 use herald_core::wire::{Mac, ndp};
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -54,6 +55,11 @@ impl Default for Settings {
         Self { answer_within: limit, stalled_after: limit }
     }
 }
+
+/// A question that did not leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the question could not be sent")]
+pub struct NotAsked;
 
 /// What the tasks of all links share.
 #[derive(Debug)]
@@ -211,15 +217,30 @@ impl Responder {
         }
     }
 
-    /// Asks on the links of `on` who has `address`, without saying who asks: all, or the host with the Ethernet
-    /// address `host` alone. Who answers is heard, if `address` is listened for. It may be asked for also while it is
-    /// not answered for.
-    pub fn ask(&self, address: IpAddr, on: &Reach, host: Option<Mac>) {
-        for (name, pair) in self.pairs.iter().filter(|(name, _)| on.includes(name)) {
-            let from = self.links.get(name).and_then(|interface| interface.link_local);
-            let from = from.unwrap_or(Ipv6Addr::UNSPECIFIED);
-            self.post(pair.port(address), Outgoing::Question { address, from, host });
-        }
+    /// Asks what `question` says, without saying who asks. Who answers is heard, if the address is listened for.
+    ///
+    /// # Errors
+    /// When the question will not leave: the link is not open, or too much waits for it already.
+    pub fn ask(&self, question: &Question) -> Result<(), NotAsked> {
+        let Question { address, link, to } = question;
+        let pair = self.pairs.get(link).ok_or(NotAsked)?;
+        let from = self.links.get(link).and_then(|interface| interface.link_local);
+        let from = from.unwrap_or(Ipv6Addr::UNSPECIFIED);
+        let outgoing = Outgoing::Question { address: *address, from, host: *to };
+        pair.port(*address).post(outgoing).map_err(|()| {
+            self.shared.counts.drop_one(Drop::QueueFull);
+            NotAsked
+        })
+    }
+
+    /// Answers unicast probes of other speakers for exactly `addresses` from now on, also while nobody else is answered.
+    pub fn vouch_for(&self, addresses: HashSet<IpAddr>) {
+        self.write(|table| table.vouched = addresses);
+    }
+
+    /// From now on these are the other speakers, and these hosts' answers are reported.
+    pub fn surround(&self, speakers: BTreeSet<Mac>, hosts: BTreeSet<IpAddr>) {
+        self.write(|table| (table.speakers, table.hosts) = (speakers, hosts));
     }
 
     /// The links on which questions are answered now.

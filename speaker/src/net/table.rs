@@ -73,13 +73,19 @@ pub(super) struct Place {
 pub(super) struct Table {
     pub(super) answers: HashMap<IpAddr, Answer>,
     pub(super) interesting: HashSet<IpAddr>,
+    /// Hosts whose answers are reported as well: by them a link knows that it hears anybody.
+    pub(super) hosts: BTreeSet<IpAddr>,
+    /// Other speakers, by hardware address.
+    pub(super) speakers: BTreeSet<Mac>,
+    /// Addresses for which unicast probes of other speakers are answered although nobody else's questions are (R7).
+    pub(super) vouched: HashSet<IpAddr>,
     pub(super) own: BTreeSet<Mac>,
 }
 
-/// A frame to send, and whose counters count it.
+/// A frame to send, and whose counters count it, where it is an answer to a neighbour.
 pub(super) struct Reply {
     pub(super) frame: Vec<u8>,
-    pub(super) counters: Arc<AddressCounters>,
+    pub(super) counters: Option<Arc<AddressCounters>>,
 }
 
 /// What a frame means for us.
@@ -141,7 +147,10 @@ impl Table {
         let claim = self.claim(IpAddr::V4(view.sender()), view.sender_mac(), how);
         let asks = view.operation() == arp::Operation::Request && view.sender() != view.target();
         let reply = if asks {
-            self.reply(IpAddr::V4(view.target()), place, || {
+            // RFC 5227's probe: nobody asks so whose cache could keep the answer.
+            let probe = !told_to_all && view.sender().is_unspecified();
+            let prober = probe.then_some(view.sender_mac());
+            self.reply(IpAddr::V4(view.target()), place, prober, || {
                 arp::Message::answer(view, place.mac).to_frame().to_vec()
             })
         } else {
@@ -167,7 +176,9 @@ impl Table {
                 let reply = if view.source() == view.target() {
                     Err(Drop::NoQuestion)
                 } else {
-                    self.reply(IpAddr::V6(view.target()), place, || {
+                    let unicast = !view.ethernet_destination().is_group();
+                    let prober = unicast.then_some(view.ethernet_source());
+                    self.reply(IpAddr::V6(view.target()), place, prober, || {
                         ndp::Message::answer(view, place.mac).to_frame()
                     })
                 };
@@ -177,19 +188,30 @@ impl Table {
     }
 
     fn claim(&self, address: IpAddr, mac: Mac, how: How) -> Option<(IpAddr, Mac, How)> {
-        let foreign = self.interesting.contains(&address) && !self.own.contains(&mac);
+        let heeded = self.interesting.contains(&address) || self.hosts.contains(&address);
+        let foreign = heeded && !self.own.contains(&mac);
         foreign.then_some((address, mac, how))
     }
 
+    /// `prober` is who asks this node alone, perhaps to know whether its speaker lives.
     fn reply(
         &self,
         address: IpAddr,
         place: &Place,
+        prober: Option<Mac>,
         frame: impl FnOnce() -> Vec<u8>,
     ) -> Result<Reply, Drop> {
-        let answer = self.answer(address, &place.link)?;
-        increment(&answer.counters.requests_received);
-        Ok(Reply { frame: frame(), counters: Arc::clone(&answer.counters) })
+        match self.answer(address, &place.link) {
+            Ok(answer) => {
+                increment(&answer.counters.requests_received);
+                Ok(Reply { frame: frame(), counters: Some(Arc::clone(&answer.counters)) })
+            }
+            Err(why) => {
+                let speaker = prober.is_some_and(|mac| self.speakers.contains(&mac));
+                let vouched = speaker && self.vouched.contains(&address);
+                if vouched { Ok(Reply { frame: frame(), counters: None }) } else { Err(why) }
+            }
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Whether the speaker hears what others claim, and does not mistake itself for another.
 
+use herald_core::ownership::evidence::Question;
 use herald_core::wire::{Mac, arp, ndp};
-use herald_speaker::net::responder::{How, Reach};
+use herald_speaker::net::responder::{How, NotAsked};
 use herald_speaker::net::socket::Protocol;
 
 use super::host::{LAN, pair};
@@ -60,7 +61,12 @@ fn who_answers_our_question_is_heard() {
     for vip in [VIP4, VIP6] {
         for host in [None, Some(neighbour.mac)] {
             let address = vip.parse().unwrap();
-            speaker.at_once(&node, move |responder| responder.ask(address, &Reach::Every, host));
+            let question = Question { address, link: LAN.into(), to: host };
+            speaker.at_once(&node, move |responder| {
+                assert_eq!(responder.ask(&question), Ok(()));
+                let elsewhere = Question { link: "lan9".into(), ..question };
+                assert_eq!(responder.ask(&elsewhere), Err(NotAsked), "there is no such link");
+            });
             let heard = speaker.hears();
             assert_eq!((heard.address, heard.mac), (address, neighbour.mac));
             assert_eq!(heard.how, How::Answered, "{vip} asked of {host:?}");

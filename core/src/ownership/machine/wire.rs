@@ -87,7 +87,7 @@ impl Machine {
             return;
         }
         let Some(speaker) = self.view.speaker_with(mac).cloned() else {
-            self.hear_stranger(address, mac, now);
+            self.hear_stranger(voice, now);
             return;
         };
         if state == State::Taking {
@@ -106,7 +106,9 @@ impl Machine {
     }
 
     /// A stranger may send as fast as it likes; people are told at a measured pace.
-    fn hear_stranger(&mut self, address: IpAddr, mac: Mac, now: Moment) {
+    fn hear_stranger(&mut self, voice: &Voice, now: Moment) {
+        let Voice { address, mac, .. } = *voice;
+        let own = self.links.iter().find(|link| link.name == voice.link).map(|link| link.mac);
         let Some(part) = self.parts.get_mut(&address) else { return };
         let inquiry = part.inquiry.as_mut().filter(|inquiry| inquiry.heeds_strangers);
         let barred = inquiry.is_some_and(|inquiry| {
@@ -118,7 +120,7 @@ impl Machine {
         }
         if part.stranger.is_none_or(|last| now >= last + STRANGER_INTERVAL) {
             part.stranger = Some(now);
-            self.outputs.push_back(Output::Report(Report::Stranger { address, mac, barred }));
+            self.outputs.push_back(Output::Report(Report::Stranger { address, mac, own, barred }));
         }
     }
 

@@ -12,7 +12,7 @@ use super::{Cluster, Happening};
 const TRAVEL: u64 = 1;
 
 /// The address of a node itself, for which its kernel answers while it has power.
-pub(crate) fn host(index: usize) -> IpAddr {
+fn host(index: usize) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200 + u8::try_from(index).unwrap_or(0)))
 }
 

@@ -112,7 +112,9 @@ impl Worker {
             let outcome = judgement.reply.and_then(|reply| {
                 self.may_answer(received.at)?;
                 self.send(&reply.frame)?;
-                increment(&reply.counters.responses_sent);
+                if let Some(counters) = &reply.counters {
+                    increment(&counters.responses_sent);
+                }
                 Ok(())
             });
             if let Err(why) = outcome {

@@ -12,6 +12,9 @@ const VIP4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 240);
 const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x240);
 const ELSEWHERE4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 241);
 const UNKNOWN4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 242);
+const UNKNOWN6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x242);
+const HOST4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 11);
+const SPEAKER: Mac = Mac([2, 0, 0, 0, 0, 3]);
 
 /// A node with two links that answers for the VIPs everywhere and for one address on the second link only.
 fn table() -> Table {
@@ -24,7 +27,14 @@ fn table() -> Table {
         answer(ELSEWHERE4.into(), second),
     ]);
     let interesting = HashSet::from([VIP4.into(), VIP6.into()]);
-    Table { answers, interesting, own: BTreeSet::from([NODE, SECOND_LINK]) }
+    Table {
+        answers,
+        interesting,
+        hosts: BTreeSet::from([HOST4.into()]),
+        speakers: BTreeSet::from([SPEAKER]),
+        vouched: HashSet::from([UNKNOWN4.into(), UNKNOWN6.into()]),
+        own: BTreeSet::from([NODE, SECOND_LINK]),
+    }
 }
 
 fn place() -> Place {
@@ -150,4 +160,30 @@ fn only_questions_that_can_be_answered_are_counted_for_their_address() {
         counters.requests_received.load(std::sync::atomic::Ordering::Relaxed)
     };
     assert_eq!([VIP4, ELSEWHERE4].map(received), [2, 0]);
+}
+
+#[test]
+fn another_speakers_probe_is_answered_for_what_is_vouched_for_and_nobody_elses_question() {
+    let arp = |asker, to| arp::Message::probe(UNKNOWN4, asker, to);
+    assert!(judge_arp(arp(SPEAKER, NODE)).reply.is_ok());
+    assert_eq!(refusal(judge_arp(arp(SPEAKER, Mac::BROADCAST))), Some(Drop::NotAnswered));
+    assert_eq!(refusal(judge_arp(arp(ASKER, NODE))), Some(Drop::NotAnswered));
+    let question =
+        arp::Message { destination: NODE, ..arp::Message::ask(UNKNOWN4, ASKER4, SPEAKER) };
+    assert_eq!(refusal(judge_arp(question)), Some(Drop::NotAnswered), "it would be cached");
+    let never = arp::Message::probe(Ipv4Addr::new(192, 0, 2, 99), SPEAKER, NODE);
+    assert_eq!(refusal(judge_arp(never)), Some(Drop::NotAnswered));
+
+    let ndp = |asker, to| ndp::Message::probe(UNKNOWN6, ASKER6, asker, to);
+    assert!(judge_ndp(ndp(SPEAKER, Some(NODE))).reply.is_ok());
+    assert_eq!(refusal(judge_ndp(ndp(SPEAKER, None))), Some(Drop::NotAnswered));
+    assert_eq!(refusal(judge_ndp(ndp(ASKER, Some(NODE)))), Some(Drop::NotAnswered));
+}
+
+#[test]
+fn the_answer_of_a_known_host_is_reported() {
+    let asked = arp::Message::probe(HOST4, NODE, ASKER).to_frame();
+    let answer = arp::Message::answer(&arp::View::parse(&asked).unwrap(), ASKER);
+    let claim = judge_arp(answer).claim;
+    assert_eq!(claim, Some((HOST4.into(), ASKER, How::Answered)));
 }
