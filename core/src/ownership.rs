@@ -18,6 +18,7 @@
 //! [`announcement`] (bursts).
 
 pub mod announcement;
+pub mod choices;
 pub mod claim;
 pub mod eligibility;
 pub mod evidence;

@@ -25,16 +25,11 @@ use self::ear::Ear;
 use self::probing::Probing;
 use self::veto::Veto;
 pub use self::veto::{Defence, VETOED_FOR};
+use super::choices::Periods;
 use crate::name::{LinkName, NodeName};
 use crate::time::{Moment, Span};
 use crate::wire::Mac;
 
-/// Between two probes of one peer on one link.
-pub const PROBE_INTERVAL: Span = Span::millis(150);
-/// Who looks up so much later than it meant to has not waited, it has slept: nothing is counted.
-const LATE: Span = Span(PROBE_INTERVAL.0 / 2);
-/// How long everybody is asked, at the end of which judgement is given.
-pub const ASKED_FOR: Span = Span::millis(100);
 /// Questions for one address in that time.
 const ASKS: u8 = 3;
 /// At most so many of a peer's addresses are asked for at a time.
@@ -83,12 +78,18 @@ pub enum Finding {
 /// The machines, by what they are for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Evidence {
+    pace: Periods,
     probings: BTreeMap<(LinkName, NodeName), Probing>,
     ears: BTreeMap<LinkName, Ear>,
     vetoes: BTreeMap<NodeName, Veto>,
 }
 
 impl Evidence {
+    /// Evidence gathered at this pace.
+    pub fn new(pace: Periods) -> Self {
+        Self { pace, ..Self::default() }
+    }
+
     /// From now on these peers are probed, and these hosts are there to be heard. What was counted of a peer's
     /// incarnation is kept while it is still probed on the same link.
     pub fn assign(&mut self, duties: Duties, hosts: BTreeMap<LinkName, Hosts>, now: Moment) {
@@ -96,7 +97,7 @@ impl Evidence {
         for (of, duty) in duties {
             match self.probings.get_mut(&of) {
                 Some(probing) => probing.reassign(duty, now),
-                None => drop(self.probings.insert(of, Probing::new(duty, now))),
+                None => drop(self.probings.insert(of, Probing::new(duty, self.pace, now))),
             }
         }
         self.ears.retain(|link, _| hosts.contains_key(link));
@@ -111,7 +112,8 @@ impl Evidence {
     /// Asks a peer whose session has expired for addresses that it should answer for. Does nothing while it is being
     /// asked.
     pub fn hear_out(&mut self, peer: NodeName, defence: Defence, now: Moment) {
-        self.vetoes.entry(peer).or_insert_with(|| Veto::new(defence, now));
+        let pace = self.pace;
+        self.vetoes.entry(peer).or_insert_with(|| Veto::new(defence, pace, now));
     }
 
     /// The peer's session is open and renewed, closed or gone: nothing is asked of it any more.
@@ -210,9 +212,16 @@ impl Ask {
     }
 }
 
-/// When the question of this round is due, or the judgement after the last.
-fn round(since: Moment, round: u8) -> Moment {
-    since + Span(ASKED_FOR.0 * u64::from(round) / u64::from(ASKS))
+impl Periods {
+    /// When the question of this round is due, or the judgement after the last.
+    fn round(self, since: Moment, round: u8) -> Moment {
+        since + Span(self.ask.0 * u64::from(round) / u64::from(ASKS))
+    }
+
+    /// Who looks up so much later than it meant to has not waited, it has slept: nothing is counted.
+    const fn late(self) -> Span {
+        Span(self.probe.0 / 2)
+    }
 }
 
 #[cfg(test)]

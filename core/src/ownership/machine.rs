@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use self::refusals::Refusals;
 use super::announcement::Announcements;
+use super::choices::Choices;
 use super::claim::{self, HAND_OVER, Leaving, Standing, State};
 use super::evidence::{Evidence, Question, Voice};
 use super::peers::Peers;
@@ -21,12 +22,13 @@ use crate::name::{LinkName, NodeName};
 use crate::time::{Moment, Span};
 use crate::wire::Mac;
 use report::Cause;
+pub use wire::Neighbours;
 use wire::{Inquiry, LOOK_UP};
-pub use wire::{Neighbours, STOOD_STILL};
 
 mod facts;
 mod leases;
 mod refusals;
+mod relief;
 pub mod report;
 mod wire;
 
@@ -174,8 +176,10 @@ pub struct Machine {
     refusals: Refusals,
     /// Confirmed writes that the watch may not have shown yet, and when each was confirmed.
     confirmed: BTreeMap<LeaseKey, Moment>,
-    /// Whether strangers that use an address do not keep this speaker from answering for it.
-    ignores_conflicts: bool,
+    choices: Choices,
+    /// The address that is to move for balance's sake, and when that was last looked into.
+    relief: Option<(IpAddr, NodeName)>,
+    relief_sought: Moment,
     dirty: BTreeSet<IpAddr>,
     /// Every address is to be looked at, not only the dirty ones.
     all_dirty: bool,
@@ -214,17 +218,19 @@ impl Machine {
             rivals: BTreeMap::new(),
             refusals: Refusals::default(),
             confirmed: BTreeMap::new(),
-            ignores_conflicts: false,
+            choices: Choices::default(),
+            relief: None,
+            relief_sought: Moment::default(),
             dirty: BTreeSet::new(),
             all_dirty: false,
             outputs: VecDeque::new(),
         }
     }
 
-    /// Answers for an address also where a stranger was found to use it (`--ignore-conflicts`).
+    /// This speaker, with what its operator chose. To be called before anything is fed to it.
     #[must_use]
-    pub fn ignoring_conflicts(self, ignores: bool) -> Self {
-        Self { ignores_conflicts: ignores, ..self }
+    pub fn choosing(self, choices: Choices) -> Self {
+        Self { choices, evidence: Evidence::new(choices.periods), ..self }
     }
 
     /// Takes in what happened.
@@ -278,6 +284,7 @@ impl Machine {
             self.vouch_ends.next(),
             self.is_answering().then(|| self.advanced_at + LOOK_UP),
             self.rival_due(),
+            self.relief_due(),
             self.drained.filter(|_| self.is_answering()).map(|since| since + HAND_OVER),
             self.stopping.map(|since| since + HAND_OVER),
             self.stopping.map(|since| since + HAND_OVER + CLOSING),
@@ -327,7 +334,7 @@ impl Machine {
     }
 
     fn period(&self) -> Span {
-        session::renew_period(self.view.open_sessions().count())
+        session::renew_period(self.view.open_sessions().count(), self.choices.periods.renew)
     }
 
     fn is_answering(&self) -> bool {
@@ -380,6 +387,7 @@ impl Machine {
         self.advanced_at = now;
         self.end_vouching(now);
         self.doubt_rivalled(now);
+        self.seek_relief(now);
         while !self.left {
             self.refresh_sure(now);
             let progressed =
@@ -464,7 +472,7 @@ impl Machine {
         if let Some(write) = step.write {
             self.parts.entry(address).or_default();
             let fresh = matches!(facts.claim, Standing::Free { exists: false, .. });
-            if write == claim::Write::Take && fresh && !self.ignores_conflicts {
+            if write == claim::Write::Take && fresh && !self.choices.ignore_conflicts {
                 self.inquire(address, true, now);
             }
             self.write_claim(address, write, &cause);

@@ -40,6 +40,26 @@ pub fn order<'p>(address: IpAddr, vip: &'p Vip, view: &View) -> Vec<&'p NodeName
     standings.into_iter().map(|(_, _, node)| node).collect()
 }
 
+/// The node to which `address` belongs by MetalLB's order among those that could take it now and hear (R4,
+/// `--failback`): what the owner holds besides does not matter, so that all addresses of a Service go home together.
+pub fn home<'p>(address: IpAddr, vip: &'p Vip, view: &View) -> Option<&'p NodeName> {
+    let first = vip.first.to_string();
+    standings(address, vip, view)
+        .filter(|(standing, _)| !standing.doubted)
+        .min_by_key(|(standing, node)| {
+            let Standing { deaf, off_link, score, .. } = *standing;
+            (deaf, off_link, score, digest(node, &first), *node)
+        })
+        .map(|(_, node)| node)
+}
+
+/// Whether `node` hears anybody on a link where it could answer for `address`.
+pub fn hears(address: IpAddr, vip: &Vip, view: &View, node: &NodeName) -> bool {
+    let candidacy = vip.candidates.nodes.get(node);
+    let standing = candidacy.and_then(|of| standing(address, vip, of, node, view));
+    standing.is_some_and(|standing| !standing.deaf && !standing.doubted)
+}
+
 /// How many come before `me` in the [`order`] of `vip`; `None` when `me` is not in it.
 pub fn place(address: IpAddr, vip: &Vip, view: &View, me: &NodeName) -> Option<u64> {
     let mine = standing(address, vip, vip.candidates.nodes.get(me)?, me, view)?;

@@ -18,8 +18,7 @@ use super::view::View;
 use crate::name::NodeName;
 use crate::time::{Moment, Span};
 
-/// The shortest renew period; with many sessions it stretches so that all of them together renew 25 times a second.
-pub const SHORTEST_PERIOD: Span = Span::secs(2);
+/// With many sessions the renew period stretches so that all of them together renew 25 times a second.
 const MILLIS_PER_SESSION: u64 = 40;
 /// A session lasts this many renew periods without renewal.
 const PERIODS_PER_DURATION: u64 = 3;
@@ -35,10 +34,10 @@ const DOUBTS_FORGOTTEN: Span = Span::secs(3600);
 /// So many renewals are remembered until they are shown; of older ones it is no matter any more.
 const UNSHOWN: usize = 16;
 
-/// How often each of `sessions` open sessions is renewed.
-pub fn renew_period(sessions: usize) -> Span {
+/// How often each of `sessions` open sessions is renewed, where few are every `shortest`.
+pub fn renew_period(sessions: usize, shortest: Span) -> Span {
     let stretched = Span::millis(MILLIS_PER_SESSION.saturating_mul(sessions as u64));
-    stretched.max(SHORTEST_PERIOD)
+    stretched.max(shortest)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

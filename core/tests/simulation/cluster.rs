@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use herald_core::name::NodeName;
+use herald_core::ownership::choices::Choices;
 use herald_core::ownership::machine::{Input, Machine, Output};
 use herald_core::ownership::plan::{Candidacy, Candidates, Interfaces, Plan, Vip};
 use herald_core::ownership::record::{
@@ -121,6 +122,8 @@ pub(crate) struct Cluster {
     pub(crate) cut: BTreeSet<(usize, usize)>,
     /// Hosts that are no speakers, by the address that they use.
     pub(crate) strangers: BTreeMap<IpAddr, Mac>,
+    /// What the operator of all speakers chose.
+    pub(crate) choices: Choices,
     /// Questions asked.
     pub(crate) asked: u64,
 }
@@ -154,6 +157,7 @@ impl Cluster {
             loss: 0,
             cut: BTreeSet::new(),
             strangers: BTreeMap::new(),
+            choices: Choices::default(),
             asked: 0,
         }
     }
@@ -173,7 +177,8 @@ impl Cluster {
         node.has_left = false;
         node.woken_for = None;
         let seed = format!("{}{}", node.name, node.life);
-        node.machine = Some(Machine::new(node.name.clone(), seed.into()));
+        let machine = Machine::new(node.name.clone(), seed.into());
+        node.machine = Some(machine.choosing(self.choices));
         node.cursor = None;
         let (life, link) = (node.life, link(node));
         self.feed(index, Input::Links(vec![link]));

@@ -347,3 +347,42 @@ fn an_announcement_follows_every_taking_within_ten_milliseconds() {
         assert!(told, "{} by node {} at {}", stretch.address, stretch.node, stretch.from);
     }
 }
+
+#[test]
+fn with_failback_every_address_goes_home_without_a_gap() {
+    let mut cluster = Cluster::new(3, 10, 7);
+    cluster.choices.failback = true;
+    cluster.start_all();
+    cluster.run_for(10_000);
+    let owners: Vec<_> = (1..=10).map(|n| cluster.answering(vip(n))).collect();
+    let victim = owners[0][0];
+    cluster.crash(victim);
+    cluster.run_for(12_000);
+    cluster.start(victim);
+    let began = cluster.now;
+    cluster.run_for(20_000);
+    for n in 1..=10 {
+        assert_eq!(cluster.answering(vip(n)), owners[usize::from(n) - 1], "vip {n}");
+        assert_eq!(cluster.longest_gap(vip(n), began), 0, "vip {n}");
+    }
+}
+
+#[test]
+fn with_rebalance_counts_even_out_one_move_at_a_time_and_then_rest() {
+    let mut cluster = Cluster::new(3, 12, 7);
+    cluster.choices.rebalance = true;
+    cluster.start(0);
+    cluster.run_for(10_000);
+    assert!((1..=12).all(|n| cluster.answering(vip(n)) == [0]));
+    cluster.start(1);
+    cluster.start(2);
+    let began = cluster.now;
+    cluster.run_for(120_000);
+    let count = |cluster: &Cluster, node: usize| {
+        (1..=12).filter(|n| cluster.answering(vip(*n)) == [node]).count()
+    };
+    assert_eq!([0, 1, 2].map(|node| count(&cluster, node)), [4, 4, 4]);
+    assert!((1..=12).all(|n| cluster.longest_gap(vip(n), began) == 0));
+    let moves = cluster.stretches.iter().filter(|stretch| stretch.from > began).count();
+    assert_eq!(moves, 8, "none moves twice");
+}

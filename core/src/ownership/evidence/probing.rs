@@ -1,12 +1,11 @@
 //! One peer on one link: what it answered, and what it did not though it was asked and waited for.
 
 use super::duty::Duty;
-use super::{ADDRESSES_ASKED, ASKS, Ask, LATE, PROBE_INTERVAL, Voice, round};
+use super::{ADDRESSES_ASKED, ASKS, Ask, Voice};
+use crate::ownership::choices::{MISSES, Periods};
 use crate::time::{Moment, Span};
 use crate::wire::Mac;
 
-/// Probes in a row without an answer, before everybody is asked.
-const MISSES: u8 = 3;
 /// How much longer the second prober waits than the first: one write, so that two do not write one thing.
 const SECOND_WAITS: Span = Span::millis(50);
 
@@ -23,9 +22,10 @@ enum Phase {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Probing {
     duty: Duty,
+    pace: Periods,
     /// This life of the peer's speaker was heard here: who never was, cannot fall silent.
     heard: bool,
-    misses: u8,
+    misses: u64,
     phase: Phase,
     due: Moment,
     /// The position of the next address to ask for.
@@ -33,14 +33,14 @@ pub(super) struct Probing {
 }
 
 impl Probing {
-    pub(super) fn new(duty: Duty, now: Moment) -> Self {
+    pub(super) fn new(duty: Duty, pace: Periods, now: Moment) -> Self {
         let phase = Phase::Probing { sent: false };
-        Self { duty, heard: false, misses: 0, phase, due: now, turn: 0 }
+        Self { duty, pace, heard: false, misses: 0, phase, due: now, turn: 0 }
     }
 
     pub(super) fn reassign(&mut self, duty: Duty, now: Moment) {
         if duty.incarnation != self.duty.incarnation || duty.mac != self.duty.mac {
-            *self = Self::new(duty, now);
+            *self = Self::new(duty, self.pace, now);
         } else {
             self.duty = duty;
         }
@@ -60,7 +60,7 @@ impl Probing {
             self.heard = true;
             self.misses = 0;
             if self.phase != (Phase::Probing { sent: true }) {
-                self.due = self.due.min(now + PROBE_INTERVAL);
+                self.due = self.due.min(now + self.pace.probe);
             }
             self.phase = Phase::Probing { sent: false };
         } else if let Phase::Asking { third, .. } = &mut self.phase {
@@ -73,18 +73,18 @@ impl Probing {
     pub(super) fn discard(&mut self, now: Moment) {
         self.misses = 0;
         self.phase = Phase::Probing { sent: false };
-        self.due = now + PROBE_INTERVAL;
+        self.due = now + self.pace.probe;
     }
 
     /// What to ask now, and whether the peer is found silent.
     pub(super) fn look(&mut self, now: Moment) -> (Vec<Ask>, bool) {
-        if now.since(self.due) > LATE {
+        if now.since(self.due) > self.pace.late() {
             self.misses = 0;
             return (self.probe(now), false);
         }
         match self.phase {
             Phase::Probing { sent } => {
-                self.misses += u8::from(sent && self.heard);
+                self.misses += u64::from(sent && self.heard);
                 if self.misses < MISSES {
                     return (self.probe(now), false);
                 }
@@ -95,7 +95,7 @@ impl Probing {
             }
             Phase::Asking { third: true, .. } => {
                 self.phase = Phase::Found;
-                self.due = now + PROBE_INTERVAL;
+                self.due = now + self.pace.probe;
                 (Vec::new(), true)
             }
             // Nobody answers at all: it may be my own cable that is cut.
@@ -109,7 +109,7 @@ impl Probing {
 
     fn probe(&mut self, now: Moment) -> Vec<Ask> {
         self.phase = Phase::Probing { sent: true };
-        self.due = now + PROBE_INTERVAL;
+        self.due = now + self.pace.probe;
         let address = self.duty.addresses[self.turn % self.duty.addresses.len()];
         self.turn = self.turn.wrapping_add(1);
         vec![Ask { address, to: Some(self.duty.mac) }]
@@ -120,7 +120,7 @@ impl Probing {
         let rounds = rounds + 1;
         self.phase = Phase::Asking { since, rounds, third };
         let wait = if rounds == ASKS && self.duty.second { SECOND_WAITS } else { Span::ZERO };
-        self.due = round(since, rounds) + wait;
+        self.due = self.pace.round(since, rounds) + wait;
         let start = self.turn % self.duty.addresses.len();
         let addresses = self.duty.addresses.iter().cycle().skip(start);
         let count = self.duty.addresses.len().min(ADDRESSES_ASKED);

@@ -278,7 +278,10 @@ fn an_expired_peer_that_answers_lives_and_one_that_does_not_has_a_tenth_of_a_sec
         }
         let [(at, found)] = &verdicts[..] else { panic!("{verdicts:?}") };
         assert_eq!(*found, verdict);
-        assert!(at.since(BEGIN) <= ASKED_FOR && (answers || at.since(BEGIN) == ASKED_FOR));
+        assert!(
+            at.since(BEGIN) <= Periods::default().ask
+                && (answers || at.since(BEGIN) == Periods::default().ask)
+        );
         assert_eq!(asked, if answers { 1 } else { usize::from(ASKS) });
     }
 }

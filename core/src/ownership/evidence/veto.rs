@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{ASKS, LATE, Question, Voice, round};
+use super::{ASKS, Question, Voice};
 use crate::name::LinkName;
+use crate::ownership::choices::Periods;
 use crate::time::{Moment, Span};
 use crate::wire::Mac;
 
@@ -23,6 +24,7 @@ pub struct Defence {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Veto {
     defence: Defence,
+    pace: Periods,
     answered: BTreeSet<IpAddr>,
     since: Moment,
     rounds: u8,
@@ -30,8 +32,8 @@ pub(super) struct Veto {
 }
 
 impl Veto {
-    pub(super) fn new(defence: Defence, now: Moment) -> Self {
-        Self { defence, answered: BTreeSet::new(), since: now, rounds: 0, due: now }
+    pub(super) fn new(defence: Defence, pace: Periods, now: Moment) -> Self {
+        Self { defence, pace, answered: BTreeSet::new(), since: now, rounds: 0, due: now }
     }
 
     pub(super) fn due(&self) -> Moment {
@@ -50,7 +52,7 @@ impl Veto {
 
     /// What to ask now, and in the end whether the peer lives.
     pub(super) fn look(&mut self, now: Moment) -> (Vec<Question>, Option<bool>) {
-        if now.since(self.due) > LATE {
+        if now.since(self.due) > self.pace.late() {
             (self.since, self.rounds) = (now, 0);
         }
         let unanswered =
@@ -66,7 +68,7 @@ impl Veto {
             return (Vec::new(), Some(questions.is_empty()));
         }
         self.rounds += 1;
-        self.due = round(self.since, self.rounds);
+        self.due = self.pace.round(self.since, self.rounds);
         (questions, None)
     }
 }

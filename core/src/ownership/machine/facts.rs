@@ -37,7 +37,7 @@ impl Machine {
         }
     }
 
-    fn vip(&self, address: IpAddr) -> Option<&Vip> {
+    pub(super) fn vip(&self, address: IpAddr) -> Option<&Vip> {
         self.plan.as_ref()?.vips.get(&address)
     }
 
@@ -114,7 +114,7 @@ impl Machine {
         if let Some(vip) = vip {
             if !stays {
                 successor = self.successor(address, vip);
-            } else if vip.candidates.scored {
+            } else if self.may_move(vip) {
                 better = self.better(address, vip);
             }
         }
@@ -125,15 +125,45 @@ impl Machine {
         order::order(address, vip, &self.view).into_iter().find(|node| **node != self.me).cloned()
     }
 
+    /// Whether anything but the loss of candidacy could move an address: most often nothing does, and looking is dear.
+    fn may_move(&self, vip: &Vip) -> bool {
+        let chosen = self.choices.failback || self.choices.rebalance;
+        vip.candidates.scored || chosen || self.is_deaf_for(vip)
+    }
+
+    /// A node to which the address should move as planned, though this one may keep it (R4).
     fn better(&self, address: IpAddr, vip: &Vip) -> Option<NodeName> {
         let score = |node: &NodeName| vip.candidates.nodes.get(node).map(|c| c.score);
         let mine = score(&self.me);
-        // Of several with the highest score the first in order, which is the marked one where there is a mark.
-        order::order(address, vip, &self.view)
-            .into_iter()
-            .filter(|node| score(node) > mine)
-            .min_by_key(|node| Reverse(score(node)))
-            .cloned()
+        let deaf = self.is_deaf_for(vip);
+        let preferred = || {
+            // Of several with the highest score the first in order, which is the marked one where there is a mark.
+            order::order(address, vip, &self.view)
+                .into_iter()
+                .filter(|node| score(node) > mine)
+                .min_by_key(|node| Reverse(score(node)))
+                .cloned()
+        };
+        let hearing = || {
+            let nodes = order::order(address, vip, &self.view);
+            nodes.into_iter().find(|node| order::hears(address, vip, &self.view, node)).cloned()
+        };
+        let scored = vip.candidates.scored.then(preferred).flatten();
+        let scored = scored.or_else(|| deaf.then(hearing).flatten());
+        let home =
+            || order::home(address, vip, &self.view).filter(|node| **node != self.me).cloned();
+        let scored = scored.or_else(|| self.choices.failback.then(home).flatten());
+        let relief = self.relief.as_ref().filter(|(relieved, _)| *relieved == address);
+        scored.or_else(|| relief.map(|(_, lighter)| lighter.clone()))
+    }
+
+    /// Whether this node hears nobody wherever it might answer for `vip`.
+    fn is_deaf_for(&self, vip: &Vip) -> bool {
+        let candidacy = vip.candidates.nodes.get(&self.me);
+        candidacy.is_some_and(|of| {
+            let mut links = usable(&self.links, &of.interfaces).peekable();
+            links.peek().is_some() && links.all(|link| link.deaf)
+        })
     }
 
     /// R4: a cold start waits for the sessions of all Ready nodes, or two periods.
@@ -156,11 +186,7 @@ impl Machine {
         let place = order::place(address, vip, &self.view, &self.me)?;
         // Others learn of it with the next write of the session.
         let last = || u64::try_from(order::order(address, vip, &self.view).len() - 1).ok();
-        let deaf = || {
-            let candidacy = vip.candidates.nodes.get(&self.me);
-            candidacy.is_some_and(|of| usable(&self.links, &of.interfaces).all(|link| link.deaf))
-        };
-        if deaf() { last() } else { Some(place) }
+        if self.is_deaf_for(vip) { last() } else { Some(place) }
     }
 
     /// A claim that no Service wants and whose holder is gone is deleted in hash order.

@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use super::report::Cause;
 use super::{Machine, Output, Report};
 use crate::name::{LinkName, NodeName};
+use crate::ownership::choices::STOOD_STILL;
 use crate::ownership::claim::{self, State, Wire};
 use crate::ownership::evidence::duty::Surroundings;
-use crate::ownership::evidence::{ASKED_FOR, Defence, Finding, Question, VETOED_FOR, Voice};
+use crate::ownership::evidence::{Defence, Finding, Question, VETOED_FOR, Voice};
 use crate::ownership::order::usable;
 use crate::ownership::record::{Closed, ClosedWhy, Link};
 use crate::ownership::session::close;
@@ -25,12 +26,10 @@ const VETO_ENDS: Span = Span::secs(60);
 const DEFENDED: usize = 16;
 /// How long a speaker answers its peers' probes for an address after its claim went: it lives, though it is silent.
 const VOUCHED_FOR: Span = Span::secs(10);
-/// A loop that has not turned for so long stood still: another may have taken over meanwhile (R8). No takeover is faster.
-pub const STOOD_STILL: Span = Span::millis(450);
 /// So often at least the machine looks up while it answers, so that standing still is noticed.
 pub(super) const LOOK_UP: Span = Span::millis(150);
-/// Between two questions of one inquiry.
-const INQUIRY_INTERVAL: Span = Span(ASKED_FOR.0 / 2);
+/// Questions of one inquiry.
+const INQUIRIES: u64 = 2;
 /// Between two questions while a stranger has the address, and how long it must have been silent.
 const STRANGER_ASKED: Span = Span::secs(1);
 const STRANGER_GONE: Span = Span::millis(2500);
@@ -126,8 +125,8 @@ impl Machine {
 
     /// Begins to ask for `address` before it is answered for.
     pub(super) fn inquire(&mut self, address: IpAddr, heeds_strangers: bool, now: Moment) {
+        let until = now + self.choices.periods.ask;
         let part = self.parts.entry(address).or_default();
-        let until = now + ASKED_FOR;
         part.inquiry = Some(Inquiry { until, next: now, heeds_strangers, stranger: None });
         self.inquiries.set(address, Some(now));
     }
@@ -157,6 +156,7 @@ impl Machine {
 
     /// Puts the questions that are due, and ends the inquiries that are over.
     fn drive_inquiries(&mut self, now: Moment) -> bool {
+        let between = Span(self.choices.periods.ask.0 / INQUIRIES);
         let mut progressed = false;
         while let Some(address) = self.inquiries.pop_due(now) {
             progressed = true;
@@ -171,7 +171,7 @@ impl Machine {
                 continue;
             }
             let barred = inquiry.stranger.is_some();
-            let interval = if barred { STRANGER_ASKED } else { INQUIRY_INTERVAL };
+            let interval = if barred { STRANGER_ASKED } else { between };
             let asks = now >= inquiry.next;
             if asks {
                 inquiry.next = now + interval;

@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use herald_core::ownership::choices::STOOD_STILL;
 use herald_core::ownership::evidence::{Question, Voice};
-use herald_core::ownership::machine::{Input, STOOD_STILL};
+use herald_core::ownership::machine::Input;
 use herald_core::wire::Mac;
 
 use super::{Cluster, Happening};
