@@ -111,7 +111,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let writer = || LeaseWriter::new(clients.leases.clone(), &namespace);
     let hands = Hands { responder, sessions: writer(), claims: writer(), reporter, heartbeat };
     let seed = format!("{:016x}", rand::random::<u64>());
-    let speaker = Speaker::new(Machine::new(node, seed.into()), ears, hands);
+    let speaker =
+        Speaker::new(Machine::new(node, seed.into()).choosing(settings.choices), ears, hands);
 
     let result = tokio::select! {
         () = speaker.run() => Ok(()),

@@ -3,7 +3,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
 use herald_speaker::app;
 use herald_speaker::settings::Flags;
 
@@ -16,12 +17,15 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
     let flags = Flags::parse();
+    let settings = flags
+        .settings()
+        .unwrap_or_else(|error| Flags::command().error(ErrorKind::ValueValidation, error).exit());
     if let Err(error) = herald_telemetry::log::begin(flags.log_level) {
         eprintln!("herald-speaker: {error}");
         return ExitCode::FAILURE;
     }
     flags.warn_of_what_means_nothing();
-    match app::run(flags.settings()).await {
+    match app::run(settings).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "cannot go on");

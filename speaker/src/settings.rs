@@ -3,11 +3,14 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Parser;
 use herald_cluster::client::Options;
 use herald_cluster::configuration_state::Pod;
 use herald_core::name::NodeName;
+use herald_core::ownership::choices::{Choices, Periods, Unsafe};
+use herald_core::time::Span;
 use herald_telemetry::log::Level;
 use herald_telemetry::serve::Endpoints;
 
@@ -26,6 +29,8 @@ pub struct Settings {
     pub class: Option<String>,
     /// Whether nodes that bear the exclude label announce all the same.
     pub ignore_exclude_label: bool,
+    /// What the operator chose for all speakers.
+    pub choices: Choices,
     /// The pod that it runs in, if it runs in one.
     pub pod: Option<Pod>,
     /// Where metrics and health are served.
@@ -65,6 +70,32 @@ pub struct Flags {
     #[arg(long)]
     pub ignore_exclude_lb: bool,
 
+    /// Give each address back to the first node in MetalLB's order when that can have it again. Without it an address
+    /// stays where it is.
+    #[arg(long)]
+    pub failback: bool,
+
+    /// Move one address at a time from the node with most to the one with least, while these differ by more than one.
+    #[arg(long, conflicts_with = "failback")]
+    pub rebalance: bool,
+
+    /// Answer for an address also where another host was found to use it.
+    #[arg(long)]
+    pub ignore_conflicts: bool,
+
+    /// How often a session is renewed; it lasts three times as long. 1s to 30s.
+    #[arg(long, value_name = "TIME", default_value = "2s")]
+    pub session_period: Time,
+
+    /// How often each of its two probers asks an owner whether it lives; after three silent answers it is replaced.
+    /// At most 2s.
+    #[arg(long, value_name = "TIME", default_value = "150ms")]
+    pub probe_interval: Time,
+
+    /// How long everybody is asked before a silent owner is replaced, or an address that nobody owned is answered for.
+    /// 20ms to 1s.
+    #[arg(long, value_name = "TIME", default_value = "100ms")]
+    pub ask_time: Time,
     /// The pod that it runs in: with its uid, what it reports about itself goes with the pod.
     #[arg(long, value_name = "NAME", env = "METALLB_POD_NAME")]
     pub pod_name: Option<String>,
@@ -130,18 +161,50 @@ struct Ignored {
     metrics_cert_dir: Option<String>,
 }
 
+/// A length of time: a whole number with `ms` or `s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time(Span);
+
+impl FromStr for Time {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = |digits: &str| digits.parse::<u32>().ok().map(u64::from);
+        let span = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+            (Some(digits), _) => number(digits).map(Span::millis),
+            (None, Some(digits)) => number(digits).map(Span::secs),
+            (None, None) => None,
+        };
+        span.map(Self).ok_or("a whole number with its unit is wanted, such as 150ms or 2s")
+    }
+}
+
 impl Flags {
     /// The typed settings.
-    pub fn settings(self) -> Settings {
-        let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
-        Settings {
-            node: self.node_name.into(),
-            cluster: Options { kubeconfig: self.kubeconfig, context: self.context },
-            namespace: filled(self.namespace),
-            class: filled(self.lb_class),
+    ///
+    /// # Errors
+    /// When the periods would not be safe.
+    pub fn settings(&self) -> Result<Settings, Unsafe> {
+        let filled = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let periods = Periods {
+            renew: self.session_period.0,
+            probe: self.probe_interval.0,
+            ask: self.ask_time.0,
+        };
+        Ok(Settings {
+            node: self.node_name.as_str().into(),
+            cluster: Options { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() },
+            namespace: filled(&self.namespace),
+            class: filled(&self.lb_class),
             ignore_exclude_label: self.ignore_exclude_lb,
-            pod: filled(self.pod_name)
-                .zip(filled(self.pod_uid))
+            choices: Choices {
+                failback: self.failback,
+                rebalance: self.rebalance,
+                ignore_conflicts: self.ignore_conflicts,
+                periods: periods.checked()?,
+            },
+            pod: filled(&self.pod_name)
+                .zip(filled(&self.pod_uid))
                 .map(|(name, uid)| Pod { name, uid }),
             endpoints: Endpoints {
                 metrics_host: self.host,
@@ -150,8 +213,8 @@ impl Flags {
                 health_host: Some(Ipv4Addr::LOCALHOST.into()),
                 health_port: self.health_probe_port,
             },
-            exclusion: self.exclude_interfaces,
-        }
+            exclusion: self.exclude_interfaces.clone(),
+        })
     }
 
     /// Logs each flag that was given and has no effect.
@@ -202,14 +265,14 @@ mod tests {
             "--lb-class=",
         ]);
         assert_eq!(flags.without_effect(), ["--ml-bindport", "--ml-wan-config"]);
-        let settings = flags.settings();
+        let settings = flags.settings().unwrap();
         assert_eq!((settings.endpoints.metrics_port, settings.class), (7472, None));
         assert!(settings.ignore_exclude_label);
     }
 
     #[test]
     fn health_is_told_to_the_node_alone_and_the_ports_are_metallbs() {
-        let settings = parse(&[]).settings();
+        let settings = parse(&[]).settings().unwrap();
         let expected = Endpoints {
             metrics_host: None,
             metrics_port: 9120,
@@ -218,5 +281,21 @@ mod tests {
         };
         assert_eq!(settings.endpoints, expected);
         assert_eq!(settings.node, NodeName::from("a"));
+        assert_eq!(settings.choices, Choices::default());
+    }
+
+    #[test]
+    fn periods_are_taken_with_their_unit_and_refused_where_they_are_not_safe() {
+        let chosen = |arguments: &[&str]| parse(arguments).settings().map(|of| of.choices.periods);
+        let periods =
+            Periods { renew: Span::secs(3), probe: Span::millis(200), ask: Span::millis(80) };
+        let flags = ["--session-period=3s", "--probe-interval=200ms", "--ask-time=80ms"];
+        assert_eq!(chosen(&flags), Ok(periods));
+        assert_eq!(chosen(&["--probe-interval=100ms"]), Err(Unsafe::FasterThanThePause));
+        for nonsense in ["150", "1.5s", "-1s", "s", "1m"] {
+            let flag = format!("--probe-interval={nonsense}");
+            let parsed = Flags::try_parse_from(["herald-speaker", "--node-name=a", &flag]);
+            assert!(parsed.is_err(), "{nonsense}");
+        }
     }
 }

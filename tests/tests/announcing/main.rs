@@ -7,6 +7,7 @@
 mod broken_pool;
 mod cold_start;
 mod crash;
+mod evidence;
 mod faults;
 mod leaving;
 mod local_policy;

@@ -4,20 +4,18 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use herald_core::wire::Mac;
 use herald_tests::lab::Lab;
 use herald_tests::lab::node::Backend;
 use herald_tests::lab::prober::Prober;
 
-use crate::scene::{ASKS, REPLACED_WITHIN, SETTLE, Scene, all, millis, one_voice};
+use crate::scene::{ASKS, Scene, all, one_voice};
 
 const VIPS: [&str; 4] = ["192.168.112.1", "192.168.112.2", "192.168.112.3", "fd00:99::112:1"];
 const OUTAGE: Duration = Duration::from_secs(20);
 /// How long nothing may move once the API server is back.
 const AFTERWARDS: Duration = Duration::from_secs(10);
-/// The old owner's last answer may come so long after the new one's first announcement, in milliseconds.
-const SILENT_WITHIN: f64 = 100.0;
 
 async fn serve_all(scene: &Scene<'_>, vips: &[IpAddr], backend: &Backend) -> anyhow::Result<()> {
     let names = (1..).map(|number| format!("s{number}"));
@@ -81,7 +79,7 @@ async fn an_absent_api_server_stops_no_answer_and_moves_nothing() -> anyhow::Res
 }
 
 #[tokio::test]
-async fn an_owner_cut_off_from_the_api_alone_is_replaced_and_falls_silent() -> anyhow::Result<()> {
+async fn an_owner_cut_off_from_the_api_alone_keeps_its_addresses() -> anyhow::Result<()> {
     Lab::run(3, async |lab| {
         let scene = Scene::set(lab).await?;
         let backend = lab.nodes()[0].start_backend("backend").await?;
@@ -90,44 +88,24 @@ async fn an_owner_cut_off_from_the_api_alone_is_replaced_and_falls_silent() -> a
         scene.speak()?;
         scene.await_sessions(lab.nodes()).await?;
         let prober = lab.probe(&vips, ASKS).await?;
-        let old = scene.await_owner(&prober, &vips).await?;
-        let cut = SystemTime::now();
-        lab.cut_api(old)?;
-        let new = scene.await_owner_but(&prober, &vips, Some(old)).await?;
-        scene.observe(&prober, vips[0], Duration::from_secs(3)).await?;
-        let session = scene.sessions().await?[old.name()].clone();
-        ensure!(session.open_for.is_none(), "{session:?}");
-        lab.heal_api(old)?;
-        let healed = SystemTime::now();
-        scene.await_sessions(lab.nodes()).await?;
+        let owner = scene.await_owner(&prober, &vips).await?;
+        let (before, cut) = (scene.claims().await?, SystemTime::now());
+        lab.cut_api(owner)?;
+        // Three times as long as its session lasts: its peers ask, and it answers (R7's veto).
+        scene.observe(&prober, vips[0], OUTAGE).await?;
+        let session = scene.sessions().await?[owner.name()].clone();
+        ensure!(session.open_for.is_some(), "{session:?}");
+        lab.heal_api(owner)?;
         scene.observe(&prober, vips[0], AFTERWARDS).await?;
         let ended = SystemTime::now();
+        ensure!(scene.claims().await? == before, "claims changed");
         for (vip, seen) in prober.finish().await? {
-            let announced = seen.announced_after(cut, new.lan_mac()).context("announced")?.at;
-            let by_old = seen.asks.iter().flat_map(|ask| &ask.answers);
-            let last = by_old.filter(|answer| answer.mac == old.lan_mac()).map(|answer| answer.at);
-            let silent = millis(announced, last.max().context("it answered")?);
-            let took = announced.duration_since(cut)?;
-            let side_by_side = seen.answered_by_several().len();
-            let unanswered = seen.between(cut, ended).unanswered();
-            eprintln!(
-                "{vip}: taken over {took:.2?} after the cut, old's last answer {silent:.1} ms after, \
-                 {side_by_side} answered by two, {unanswered} unanswered"
-            );
-            ensure!(took <= REPLACED_WITHIN, "{vip} was taken after {took:?}");
-            ensure!(silent <= SILENT_WITHIN, "{} answered {silent} ms on", old.name());
-            one_voice(vip, &seen.between(healed, ended))?;
-            let macs: Vec<_> =
-                seen.between(healed, ended).owners().iter().map(|answer| answer.mac).collect();
-            ensure!(macs == [new.lan_mac()], "{vip} moved on healing: {macs:?}");
-            ensure!(unanswered == 0, "{unanswered} questions for {vip} unanswered");
+            let seen = seen.between(cut, ended);
+            let macs: Vec<_> = seen.owners().iter().map(|answer| answer.mac).collect();
+            ensure!(macs == [owner.lan_mac()], "{vip} moved: {macs:?}");
+            ensure!(seen.unanswered() == 0, "{} questions for {vip} unanswered", seen.unanswered());
         }
-        lab.await_condition("both hold one view", SETTLE, async || {
-            let holders = scene.claims().await?;
-            ensure!(holders.values().all(|claim| &*claim.holder.node.to_string() == new.name()));
-            Ok(())
-        })
-        .await
+        Ok(())
     })
     .await
 }
