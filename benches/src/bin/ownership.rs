@@ -131,6 +131,7 @@ fn session(n: u32, renewal: u64) -> Session {
         protocol: PROTOCOL,
         links: vec![link(n)],
         leaving: false,
+        doubted: false,
         closed: None,
     }
 }
