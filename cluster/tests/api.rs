@@ -62,6 +62,7 @@ fn session(node: &str, renewal: u64) -> Session {
         protocol: PROTOCOL,
         links: vec![],
         leaving: false,
+        doubted: false,
         closed: None,
     }
 }
