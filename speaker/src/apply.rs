@@ -68,8 +68,6 @@ pub struct Speaker {
     hands: Hands,
     began: Instant,
     answers: HashMap<IpAddr, Reach>,
-    /// What peers' probes are answered for.
-    vouched: HashSet<IpAddr>,
     writes: JoinSet<(LeaseKey, WriteOutcome, Duration)>,
     /// The links on which a socket could not be opened, by index.
     shut: HashSet<u32>,
@@ -83,7 +81,6 @@ impl Speaker {
     /// A speaker that has done nothing yet.
     pub fn new(machine: Machine, ears: Ears, hands: Hands) -> Self {
         let (answers, writes, shut) = (HashMap::new(), JoinSet::new(), HashSet::new());
-        let vouched = HashSet::new();
         let now = Instant::now();
         Self {
             machine,
@@ -91,7 +88,6 @@ impl Speaker {
             hands,
             began: now,
             answers,
-            vouched,
             writes,
             shut,
             looked: now,
@@ -229,7 +225,7 @@ impl Speaker {
 
     /// Does what the machine wants done; whether it has left.
     fn carry_out(&mut self) -> bool {
-        let (mut answers, mut vouched, mut left) = (HashMap::new(), false, false);
+        let (mut answers, mut vouched, mut left) = (HashMap::new(), HashMap::new(), false);
         let mut questions = Vec::new();
         let (mut announcements, mut writes, mut reports) = (Vec::new(), Vec::new(), Vec::new());
         while let Some(output) = self.machine.poll_output() {
@@ -245,8 +241,7 @@ impl Speaker {
                 }
                 Output::Announce { address, first } => announcements.push((address, first)),
                 Output::Ask(question) => questions.push(question),
-                Output::Vouch(address, true) => vouched |= self.vouched.insert(address),
-                Output::Vouch(address, false) => vouched |= self.vouched.remove(&address),
+                Output::Vouch(address, vouches) => drop(vouched.insert(address, vouches)),
                 Output::Neighbours(Neighbours { speakers, hosts }) => {
                     self.hands.responder.surround(speakers, hosts);
                 }
@@ -262,8 +257,8 @@ impl Speaker {
             self.hands.responder.answer(answers);
             self.hands.reporter.answering(told);
         }
-        if vouched {
-            self.hands.responder.vouch_for(self.vouched.clone());
+        if !vouched.is_empty() {
+            self.hands.responder.vouch(vouched);
         }
         for question in questions {
             if self.hands.responder.ask(&question).is_err() {

@@ -175,8 +175,7 @@ impl Reporter {
             "the host with hardware address {mac} uses IP \"{address}\" on a network of node \"{node}\" \
              ({own}): {then} ({rule})"
         );
-        let services = self.planned.get(&address).map(Vec::as_slice).unwrap_or_default();
-        for service in services {
+        for service in self.services_of(address) {
             self.tell(service, Severity::Warning, "AddressConflict", message.clone());
         }
     }

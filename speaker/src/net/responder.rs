@@ -233,9 +233,18 @@ impl Responder {
         })
     }
 
-    /// Answers unicast probes of other speakers for exactly `addresses` from now on, also while nobody else is answered.
-    pub fn vouch_for(&self, addresses: HashSet<IpAddr>) {
-        self.write(|table| table.vouched = addresses);
+    /// From now on answers unicast probes of other speakers for these addresses, also while nobody else is answered, or does
+    /// so no more.
+    pub fn vouch(&self, changes: HashMap<IpAddr, bool>) {
+        self.write(|table| {
+            for (address, vouches) in changes {
+                if vouches {
+                    table.vouched.insert(address);
+                } else {
+                    table.vouched.remove(&address);
+                }
+            }
+        });
     }
 
     /// From now on these are the other speakers, and these hosts' answers are reported.
