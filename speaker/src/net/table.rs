@@ -193,7 +193,8 @@ impl Table {
         foreign.then_some((address, mac, how))
     }
 
-    /// `prober` is who asks this node alone, perhaps to know whether its speaker lives.
+    /// `prober` is who asks this node alone, perhaps to know whether its speaker lives: that is answered, and counted as
+    /// no neighbour's question.
     fn reply(
         &self,
         address: IpAddr,
@@ -201,17 +202,14 @@ impl Table {
         prober: Option<Mac>,
         frame: impl FnOnce() -> Vec<u8>,
     ) -> Result<Reply, Drop> {
-        match self.answer(address, &place.link) {
-            Ok(answer) => {
-                increment(&answer.counters.requests_received);
-                Ok(Reply { frame: frame(), counters: Some(Arc::clone(&answer.counters)) })
-            }
-            Err(why) => {
-                let speaker = prober.is_some_and(|mac| self.speakers.contains(&mac));
-                let vouched = speaker && self.vouched.contains(&address);
-                if vouched { Ok(Reply { frame: frame(), counters: None }) } else { Err(why) }
-            }
+        let answer = self.answer(address, &place.link);
+        let probed = prober.is_some_and(|mac| self.speakers.contains(&mac));
+        if probed && (answer.is_ok() || self.vouched.contains(&address)) {
+            return Ok(Reply { frame: frame(), counters: None });
         }
+        let answer = answer?;
+        increment(&answer.counters.requests_received);
+        Ok(Reply { frame: frame(), counters: Some(Arc::clone(&answer.counters)) })
     }
 }
 

@@ -181,6 +181,18 @@ fn another_speakers_probe_is_answered_for_what_is_vouched_for_and_nobody_elses_q
 }
 
 #[test]
+fn a_probe_is_no_question_of_a_neighbours() {
+    let table = table();
+    let judge = |message: arp::Message| {
+        table.judge(Protocol::Arp, &place(), &message.to_frame()).reply.ok().unwrap().counters
+    };
+    assert!(judge(arp::Message::probe(VIP4, SPEAKER, NODE)).is_none());
+    assert!(judge(arp::Message::ask(VIP4, ASKER4, SPEAKER)).is_some());
+    let counters = judge(arp::Message::probe(VIP4, ASKER, NODE)).unwrap();
+    assert_eq!(counters.requests_received.load(std::sync::atomic::Ordering::Relaxed), 2);
+}
+
+#[test]
 fn the_answer_of_a_known_host_is_reported() {
     let asked = arp::Message::probe(HOST4, NODE, ASKER).to_frame();
     let answer = arp::Message::answer(&arp::View::parse(&asked).unwrap(), ASKER);
