@@ -74,7 +74,12 @@ pub enum LogError {
 /// Begins logging for the whole process: what `RUST_LOG` says, or else `level`.
 pub fn begin(level: Level) -> Result<(), LogError> {
     let filter = filter(std::env::var("RUST_LOG").ok().as_deref(), level)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(stderr)
+        // It would tell of a line that cannot be written by writing another, and panic when that fails too: a full disk
+        // would end whoever logs.
+        .log_internal_errors(false);
     if stderr().is_terminal() {
         builder.finish().try_init()?;
     } else {
