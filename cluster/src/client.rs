@@ -4,6 +4,7 @@
 //! to fifteen times inside one call. Here nothing is sent twice but by its own caller, connecting takes a second or
 //! fails, and every caller sets its own deadline for the answer.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +21,7 @@ use crate::leader::{Leadership, bound};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long an answer to a write that is no Lease's may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connections are not made anew more often than this: a server that is slow for everybody must not be given
+/// Connections to one server are not made anew more often than this: one that is slow for everybody must not be given
 /// handshakes to compute as well.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -157,12 +158,15 @@ struct Inner {
 
 struct Current {
     client: Client,
-    made: Instant,
+    /// Where it leads; `None` is the server that was configured.
+    to: Option<SocketAddr>,
     generation: u64,
     /// Where else the API server is.
     servers: Vec<SocketAddr>,
-    /// Which of them is next; past the last comes the one that was configured.
-    next: usize,
+    /// Which of them comes first where no other reason decides.
+    first: usize,
+    /// When a connection to each was last made.
+    made: BTreeMap<Option<SocketAddr>, Instant>,
 }
 
 /// A client as a [`Door`] gave it.
@@ -171,6 +175,13 @@ pub struct Visit {
     /// The client.
     pub client: Client,
     generation: u64,
+}
+
+impl Visit {
+    /// Whether its connections were made after those of `other`, of the same door.
+    pub(crate) fn is_fresher_than(&self, other: &Self) -> bool {
+        self.generation > other.generation
+    }
 }
 
 impl Door {
@@ -187,10 +198,11 @@ impl Door {
     ) -> Result<Self, ConnectError> {
         let current = Current {
             client: open(None)?,
-            made: Instant::now(),
+            to: None,
             generation: 0,
             servers: Vec::new(),
-            next: 0,
+            first: 0,
+            made: BTreeMap::from([(None, Instant::now())]),
         };
         Ok(Self(Arc::new(Inner { open: Box::new(open), draw, current: Mutex::new(current) })))
     }
@@ -201,17 +213,14 @@ impl Door {
         Visit { client: current.client.clone(), generation: current.generation }
     }
 
-    /// A client after `failed` gave no answer in time: with connections of its own, unless another caller has
-    /// already brought one, or the present one is less than a second old.
+    /// A client after `failed` gave no answer in time: with connections of its own to another server, where several are
+    /// known; unless another caller has already brought one, or every server was connected to within the last second.
     pub fn enter_anew(&self, failed: &Visit) -> Visit {
         let mut current = self.current();
-        if current.generation == failed.generation && current.made.elapsed() >= RENEWAL_INTERVAL {
-            match (self.0.open)(current.next_server()) {
-                Ok(client) => {
-                    current.client = client;
-                    current.made = Instant::now();
-                    current.generation += 1;
-                }
+        let brought = current.generation != failed.generation;
+        if let Some(server) = current.next_server().filter(|_| !brought) {
+            match (self.0.open)(server) {
+                Ok(client) => current.lead(client, server),
                 Err(error) => tracing::warn!(%error, "no fresh connection, the old one stays"),
             }
         }
@@ -227,7 +236,8 @@ impl Door {
         }
         // Not every process shall begin with the same one when that which all used has died.
         let drawn = usize::try_from((self.0.draw)()).unwrap_or_default();
-        current.next = drawn.checked_rem(servers.len()).unwrap_or_default();
+        current.first = drawn.checked_rem(servers.len()).unwrap_or_default();
+        current.made.retain(|server, _| server.is_none_or(|server| servers.contains(&server)));
         current.servers = servers;
     }
 
@@ -243,13 +253,25 @@ impl Door {
 }
 
 impl Current {
-    fn next_server(&mut self) -> Option<SocketAddr> {
-        if self.servers.len() < 2 {
-            return None;
-        }
-        let server = self.servers.get(self.next).copied();
-        self.next = if server.is_some() { self.next + 1 } else { 0 };
-        server
+    /// Where the next connection should lead: to the server that none has led to for longest, and not within the last
+    /// second; where several are known not where the present one leads. Nowhere if there is none.
+    fn next_server(&self) -> Option<Option<SocketAddr>> {
+        let several = self.servers.len() > 1;
+        let (before, from) = self.servers.split_at(self.first);
+        let others = from.iter().chain(before).copied().map(Some).filter(|_| several);
+        let rested = |server: &Option<SocketAddr>| {
+            self.made.get(server).is_none_or(|made| made.elapsed() >= RENEWAL_INTERVAL)
+        };
+        let all = others.chain([None]).filter(|server| !several || *server != self.to);
+        all.filter(rested).min_by_key(|server| self.made.get(server))
+    }
+
+    /// From now on `client` is the present one, which leads to `server`.
+    fn lead(&mut self, client: Client, server: Option<SocketAddr>) {
+        self.client = client;
+        self.to = server;
+        self.generation += 1;
+        self.made.insert(server, Instant::now());
     }
 }
 
@@ -306,6 +328,27 @@ mod tests {
         asked.truncate(3);
         asked.sort();
         assert_eq!(asked, [None, Some(a), Some(b)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gets_no_answer_from_a_fresh_connection_is_led_on_to_another_server_at_once() {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let record = Arc::clone(&asked);
+        let open = move |address| {
+            record.lock().expect("no panic").push(address);
+            client(&Config::new("http://127.0.0.1:1".parse().expect("a URL")), address)
+        };
+        let door = Door::opened_by(open, || 1).expect("a client");
+        let servers: [SocketAddr; 3] = ["192.0.2.1:6443", "192.0.2.2:6443", "192.0.2.3:6443"]
+            .map(|text| text.parse().expect("an address"));
+        door.know_servers(servers.to_vec());
+        let mut visit = door.enter();
+        for _ in 0..5 {
+            visit = door.enter_anew(&visit);
+        }
+        let asked = asked.lock().expect("no panic").clone();
+        let [a, b, c] = servers.map(Some);
+        assert_eq!(asked, [None, b, c, a], "each once within a second, the first by lot");
     }
 
     #[tokio::test]

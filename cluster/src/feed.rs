@@ -14,12 +14,11 @@
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, FuturesUnordered};
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::core::ObjectList;
 use kube::{Api, Client, Resource, ResourceExt as _};
@@ -52,7 +51,7 @@ pub struct Settings {
     pub watch: Duration,
     /// How long one page of a list, or the opening of a watch, may take.
     pub answer: Duration,
-    /// After how long without an answer a list is sent once more on a fresh connection.
+    /// After how long without an answer a list is sent again on a fresh connection.
     pub resend: Duration,
     /// The longest wait between two attempts.
     pub longest_wait: Duration,
@@ -71,6 +70,8 @@ impl Default for Settings {
     }
 }
 
+/// A page is asked for so often: a fresh connection may lead to a machine that is dead as well.
+const ATTEMPTS: usize = 3;
 /// How long after its due end a watch is given up.
 const WATCH_GRACE: Duration = Duration::from_secs(3);
 
@@ -295,24 +296,34 @@ where
 
     async fn ask_for_page(&mut self, params: &ListParams) -> Result<ObjectList<K>, Trouble> {
         let asked = Instant::now();
-        let api = (self.api)(self.visit.client.clone());
-        let mut first = pin!(api.list(params));
-        if let Ok(answer) = timeout_at(asked + self.settings.resend, &mut first).await {
-            return answer.map_err(|error| Trouble::of(&error));
-        }
-        let again = self.door.enter_anew(&self.visit);
-        let api = (self.api)(again.client.clone());
-        let answer = tokio::select! {
-            answer = first => answer,
-            answer = api.list(params) => {
-                self.visit = again;
-                answer
-            }
-            () = sleep_until(asked + self.settings.answer) => {
-                return Err(Trouble::Silent(self.settings.answer));
-            }
+        let list = |visit: Visit| {
+            let api = (self.api)(visit.client.clone());
+            async move { (visit, api.list(params).await) }
         };
-        answer.map_err(|error| Trouble::of(&error))
+        let mut last = self.visit.clone();
+        let mut pending = FuturesUnordered::from_iter([list(last.clone())]);
+        let mut resend_at = asked + self.settings.resend;
+        loop {
+            tokio::select! {
+                biased;
+                Some((visit, answer)) = pending.next() => {
+                    self.visit = visit;
+                    return answer.map_err(|error| Trouble::of(&error));
+                }
+                () = sleep_until(asked + self.settings.answer) => {
+                    self.visit = last;
+                    return Err(Trouble::Silent(self.settings.answer));
+                }
+                () = sleep_until(resend_at), if pending.len() < ATTEMPTS => {
+                    let again = self.door.enter_anew(&last);
+                    if pending.len() == 1 || again.is_fresher_than(&last) {
+                        pending.push(list(again.clone()));
+                        last = again;
+                    }
+                    resend_at = Instant::now() + self.settings.resend;
+                }
+            }
+        }
     }
 
     async fn open(&mut self) -> Result<(), Trouble> {

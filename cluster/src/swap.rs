@@ -1,12 +1,13 @@
-//! One compare-and-swap on one Lease, within a deadline, sent once more when nobody answers.
+//! One compare-and-swap on one Lease, within a deadline, sent again when nobody answers.
 
-use std::pin::pin;
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
 use kube::api::{DeleteParams, PostParams, Preconditions};
-use kube::{Api, Client};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use crate::client::{Door, Visit};
 use herald_api::lease::version_of;
@@ -26,7 +27,7 @@ pub(crate) enum Swap {
 /// How long a write waits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
-    /// After this it is sent once more, over a fresh connection.
+    /// After this without an answer it is sent again, over a fresh connection.
     pub(crate) resend: Duration,
     /// After this it is unknown what became of it.
     pub(crate) deadline: Duration,
@@ -44,8 +45,14 @@ enum Answer {
     Unclear,
 }
 
-/// Carries out `swap` in `namespace`. A second attempt cannot do harm: of two equal compare-and-swaps one at most
-/// succeeds. But it makes a conflict ambiguous: what stands in the way may be the first attempt's own success.
+/// A write is sent so often: a fresh connection may lead to a machine that is dead as well.
+const ATTEMPTS: usize = 3;
+
+/// Carries out `swap` in `namespace`.
+///
+/// Unanswered for [`Patience::resend`], or left open by an error, it is sent again over a fresh connection, and once more
+/// if there is yet another server. Further attempts cannot do harm: of equal compare-and-swaps one at most succeeds.
+/// But they make a conflict ambiguous: what stands in the way may be an earlier attempt's own success.
 pub(crate) async fn swap(
     door: &Door,
     namespace: &str,
@@ -53,70 +60,48 @@ pub(crate) async fn swap(
     patience: Patience,
 ) -> WriteOutcome {
     let asked = Instant::now();
-    let deadline = asked + patience.deadline;
-    let visit = door.enter();
-    let mut first = pin!(attempt(&visit, namespace, swap));
-    match timeout_at(asked + patience.resend, &mut first).await {
-        // The connection broke, or the server that it led to is going down: another may do better, at once.
-        Ok(Answer::Unclear) => {
+    let (deadline, mut resend_at) = (asked + patience.deadline, asked + patience.resend);
+    let mut visit = door.enter();
+    let mut pending = FuturesUnordered::from_iter([attempt(visit.clone(), namespace, swap)]);
+    let mut sent = 1;
+    let mut unclear = false;
+    loop {
+        let answer = tokio::select! {
+            biased;
+            Some(answer) = pending.next() => Some(answer),
+            () = sleep_until(deadline) => return WriteOutcome::Unknown,
+            () = sleep_until(resend_at), if sent < ATTEMPTS => None,
+        };
+        match answer {
+            Some(Answer::Stored(version)) => return WriteOutcome::Stored(version),
+            Some(Answer::Conflict) if unclear || !pending.is_empty() => {
+                return WriteOutcome::Unknown;
+            }
+            Some(Answer::Conflict) => return WriteOutcome::Conflict,
+            Some(Answer::Refused) if !pending.is_empty() => continue,
+            Some(Answer::Refused) if unclear => return WriteOutcome::Unknown,
+            Some(Answer::Refused) => return WriteOutcome::Refused,
+            // The connection broke, or the server that it led to is going down: another may do better, at once.
+            Some(Answer::Unclear) => unclear = true,
+            None => {}
+        }
+        if sent < ATTEMPTS {
             let again = door.enter_anew(&visit);
-            let second = timeout_at(deadline, attempt(&again, namespace, swap)).await;
-            return after_unclear(second.unwrap_or(Answer::Unclear));
+            if sent == 1 || again.is_fresher_than(&visit) {
+                pending.push(attempt(again.clone(), namespace, swap));
+                sent += 1;
+                visit = again;
+            }
+            resend_at = Instant::now() + patience.resend;
         }
-        Ok(answer) => return alone(answer),
-        Err(_) => {}
-    }
-    let again = door.enter_anew(&visit);
-    let mut second = pin!(attempt(&again, namespace, swap));
-    let (one, other_pending) = tokio::select! {
-        answer = &mut first => (answer, Pending::Second),
-        answer = &mut second => (answer, Pending::First),
-        () = sleep_until(deadline) => return WriteOutcome::Unknown,
-    };
-    match one {
-        Answer::Stored(_) => return alone(one),
-        Answer::Conflict => return WriteOutcome::Unknown,
-        Answer::Refused | Answer::Unclear => {}
-    }
-    let other = match other_pending {
-        Pending::First => timeout_at(deadline, first).await,
-        Pending::Second => timeout_at(deadline, second).await,
-    };
-    both(one, other.unwrap_or(Answer::Unclear))
-}
-
-enum Pending {
-    First,
-    Second,
-}
-
-fn alone(answer: Answer) -> WriteOutcome {
-    match answer {
-        Answer::Stored(version) => WriteOutcome::Stored(version),
-        Answer::Conflict => WriteOutcome::Conflict,
-        Answer::Refused => WriteOutcome::Refused,
-        Answer::Unclear => WriteOutcome::Unknown,
-    }
-}
-
-fn after_unclear(second: Answer) -> WriteOutcome {
-    both(Answer::Unclear, second)
-}
-
-/// What two attempts came to, neither of which is under way any more.
-fn both(one: Answer, other: Answer) -> WriteOutcome {
-    match (one, other) {
-        (Answer::Stored(version), _) | (_, Answer::Stored(version)) => {
-            WriteOutcome::Stored(version)
+        if pending.is_empty() {
+            return WriteOutcome::Unknown;
         }
-        (Answer::Unclear, _) | (_, Answer::Unclear) => WriteOutcome::Unknown,
-        (Answer::Conflict, _) | (_, Answer::Conflict) => WriteOutcome::Conflict,
-        (Answer::Refused, Answer::Refused) => WriteOutcome::Refused,
     }
 }
 
-async fn attempt(visit: &Visit, namespace: &str, swap: &Swap) -> Answer {
-    let api: Api<Lease> = Api::namespaced(Client::clone(&visit.client), namespace);
+async fn attempt(visit: Visit, namespace: &str, swap: &Swap) -> Answer {
+    let api: Api<Lease> = Api::namespaced(visit.client, namespace);
     let result = match swap {
         Swap::Create(lease) => api.create(&PostParams::default(), lease).await.map(Some),
         Swap::Replace(lease) => {

@@ -1,5 +1,7 @@
 //! Against the in-process server, in virtual time.
 
+use std::net::SocketAddr;
+
 use herald_core::name::NodeName;
 use herald_core::ownership::record::{Incarnation, PROTOCOL};
 use herald_core::time::Span;
@@ -33,6 +35,10 @@ fn claim(node: &str, transitions: u32) -> Claim {
         transitions,
         handing_over_to: None,
     }
+}
+
+fn servers() -> Vec<SocketAddr> {
+    ["192.0.2.1:6443", "192.0.2.2:6443"].map(|text| text.parse().expect("an address")).to_vec()
 }
 
 fn writer(fake: &Fake) -> LeaseWriter {
@@ -157,6 +163,42 @@ async fn a_write_that_is_lost_is_sent_again_over_a_fresh_connection() {
     assert!(written.took >= RESEND && late <= Duration::from_millis(2), "{written:?}");
     let clients: Vec<u64> = fake.asked().iter().map(|asked| asked.client).collect();
     assert_eq!(clients, [0, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_whose_fresh_connection_led_to_a_dead_machine_too_is_sent_to_yet_another_server() {
+    let fake = Fake::new();
+    let door = fake.door();
+    door.know_servers(servers());
+    fake.fault_next_writes([Fault::Lost, Fault::Lost]);
+    let writer = LeaseWriter::new(door, "herald");
+    let written = writer.write(&LeaseWrite::Session(None, session("n1", 1))).await;
+    assert!(matches!(written.outcome, WriteOutcome::Stored(Some(_))), "{written:?}");
+    let late = written.took.saturating_sub(2 * RESEND);
+    assert!(written.took >= 2 * RESEND && late <= Duration::from_millis(4), "{written:?}");
+    let clients: Vec<u64> = fake.asked().iter().map(|asked| asked.client).collect();
+    assert_eq!(clients, [0, 1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_whose_fresh_connection_led_to_a_dead_machine_too_comes_from_yet_another_server() {
+    let (dead, alive) = (Fake::new(), Fake::new());
+    let living = alive.clone();
+    let open = move |to| match to {
+        Some(server) if server == servers()[1] => Ok(living.client()),
+        _ => {
+            let client = dead.client();
+            dead.cut_connections();
+            Ok(client)
+        }
+    };
+    let door = Door::opened_by(open, || 0).expect("it makes a client");
+    door.know_servers(servers());
+    let (mut watch, task) = watch_leases(&door, "herald");
+    tokio::spawn(task);
+    let began = Instant::now();
+    assert_eq!(next(&mut watch).await, LeaseEvent::Listed(vec![], vec![]));
+    assert!(began.elapsed() < 3 * RESEND, "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
