@@ -16,6 +16,8 @@
 pub mod controlplane;
 pub mod endpoint;
 mod folder;
+pub mod frames;
+pub mod gate;
 pub mod herald;
 pub mod http;
 pub mod identity;
@@ -26,6 +28,7 @@ pub mod node;
 pub mod observation;
 pub mod prober;
 pub mod process;
+mod records;
 pub mod relay;
 pub mod steady;
 pub mod wait;
@@ -77,7 +80,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Boots a cluster of `nodes` nodes, 1 to 9, with kube-proxy on each and without Herald.
+    /// Boots a cluster of `nodes` nodes, 1 to 20, with kube-proxy on each and without Herald.
     pub async fn boot(nodes: u8) -> anyhow::Result<Self> {
         let mut lab = Self::boot_bare(nodes).await?;
         lab.plane.start_controller_manager()?;
@@ -90,7 +93,7 @@ impl Lab {
 
     /// As [`Lab::boot`], with nothing of Kubernetes but etcd and the API server: what is measured beside them is Herald's.
     pub async fn boot_bare(nodes: u8) -> anyhow::Result<Self> {
-        ensure!((1..=9).contains(&nodes), "a lab has 1 to 9 nodes, not {nodes}");
+        ensure!((1..=20).contains(&nodes), "a lab has 1 to 20 nodes, not {nodes}");
         folder::check_machine()?;
         let turn = Turn::wait().await?;
         namespace::sweep().context("end what an earlier lab left")?;
@@ -329,27 +332,32 @@ impl Lab {
 
     /// Takes the carrier from both interfaces of `node`.
     pub fn links_down(&self, node: &Node) -> anyhow::Result<()> {
-        self.network.unplug(Segment::Lan, node.name())?;
-        self.network.unplug(Segment::Management, node.name())
+        self.network.unplug_wholly(node.name())
     }
 
     /// Undoes [`Lab::links_down`].
     pub fn links_up(&self, node: &Node) -> anyhow::Result<()> {
-        self.network.replug(Segment::Lan, node.name())?;
-        self.network.replug(Segment::Management, node.name())
+        self.network.replug_wholly(node.name())
     }
 
-    /// What a node's loss is to the others: both links down at once, and whatever ran on it killed.
+    /// What a node's loss is to the others: whatever ran on it stands still at once, so that none of it notices that both
+    /// links go down; then it is killed.
     pub fn power_loss(&self, node: &Node) -> anyhow::Result<()> {
-        self.links_down(node)?;
         let suffix = format!("-{}", node.name());
         let names: Vec<_> = self.processes().keys().cloned().collect();
-        for name in names.iter().filter(|name| name.ends_with(&suffix)) {
-            if let Some(process) = self.forget(name) {
-                process.kill()?;
+        let ran: Vec<Process> = names
+            .iter()
+            .filter(|name| name.ends_with(&suffix))
+            .filter_map(|name| self.forget(name))
+            .collect();
+        for process in &ran {
+            // One that was stopped or has ended before stands still as well.
+            if process.status()?.is_none() {
+                process.stop()?;
             }
         }
-        Ok(())
+        self.links_down(node)?;
+        ran.iter().try_for_each(Process::kill)
     }
 
     /// Has Herald's programs that are started from now on reach the API server through a relay, which can do them harm.

@@ -9,9 +9,11 @@ use std::time::Duration;
 use std::{env, fs};
 
 use anyhow::{Context, ensure};
-use kube::api::{ListParams, Request};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{ListParams, Patch, PatchParams, Request};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::{Api, Client, Config};
+use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OnceCell;
 
@@ -24,8 +26,9 @@ use super::wait::await_condition;
 
 /// The API server's number on the management network.
 const HOST: u8 = 1;
-const API_PORT: u16 = 6443;
+pub(super) const API_PORT: u16 = 6443;
 const RELAY_PORT: u16 = 6444;
+const SECOND_API_PORT: u16 = 6445;
 /// Where etcd listens, in the control plane's own namespace.
 const ETCD: &str = "http://127.0.0.1:2379";
 /// Long enough for a cold start while the machine compiles something.
@@ -69,6 +72,7 @@ pub struct ControlPlane {
     inside: Door,
     admin: Admin,
     relay: OnceCell<Relay>,
+    second: OnceCell<Process>,
 }
 
 /// The way in from outside the lab's namespaces.
@@ -92,7 +96,7 @@ impl ControlPlane {
         let known = [Identity::admin(), Identity::controller_manager()];
         write_tokens(&folder.join("tokens.csv"), &[&known, identities].concat())?;
         let etcd = etcd(&assets, folder).start(&namespace, folder)?;
-        let apiserver = apiserver(&assets, folder).start(&namespace, folder)?;
+        let apiserver = first_apiserver(&assets, folder).start(&namespace, folder)?;
         let authority = folder.join("certificates/apiserver.crt");
         await_condition("the API server has made its certificate", START, async || {
             ensure!(apiserver.status()?.is_none(), "it ended:\n{}", apiserver.tail(5));
@@ -101,7 +105,7 @@ impl ControlPlane {
         .await?;
         let server = format!("https://{}:{API_PORT}", management(HOST));
         let inside = Door { server, authority: authority.clone() };
-        let outside = Door { server: open_door(&namespace)?, authority };
+        let outside = Door { server: open_door(&namespace, API_PORT)?, authority };
         let kubeconfig = write_kubeconfig(folder, &outside, &Identity::admin())?;
         let client = client(&kubeconfig).await?;
         let plane = Self {
@@ -114,9 +118,33 @@ impl ControlPlane {
             inside,
             admin: Admin { kubeconfig, client },
             relay: OnceCell::new(),
+            second: OnceCell::new(),
         };
         plane.ready().await?;
+        plane.name_apiservers(&[]).await?;
         Ok(plane)
+    }
+
+    /// Makes the first API server and those at `others` the endpoints of `default/kubernetes`.
+    pub(super) async fn name_apiservers(&self, others: &[Ipv4Addr]) -> anyhow::Result<()> {
+        let addresses: Vec<_> = [management(HOST)].iter().chain(others).copied().collect();
+        let endpoint = |address: &Ipv4Addr| json!({"addresses": [address]});
+        let slice = json!({
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": "kubernetes",
+                "labels": {"kubernetes.io/service-name": "kubernetes"},
+            },
+            "addressType": "IPv4",
+            "ports": [{"name": "https", "port": API_PORT, "protocol": "TCP"}],
+            "endpoints": addresses.iter().map(endpoint).collect::<Vec<_>>(),
+        });
+        let slices: Api<EndpointSlice> = Api::namespaced(self.client(), "default");
+        let apply = PatchParams::apply("lab").force();
+        let written = slices.patch("kubernetes", &apply, &Patch::Apply(&slice)).await;
+        written.context("write the EndpointSlice of the API servers")?;
+        Ok(())
     }
 
     /// A client with every right, that connects from outside the lab.
@@ -178,22 +206,45 @@ impl ControlPlane {
 
     /// Starts the API server after [`ControlPlane::stop_api`], and waits until it is ready.
     pub async fn start_api(&self) -> anyhow::Result<()> {
-        let started = apiserver(&self.assets, &self.folder).start(&self.namespace, &self.folder)?;
+        let first = first_apiserver(&self.assets, &self.folder);
+        let started = first.start(&self.namespace, &self.folder)?;
         *self.apiserver.lock().unwrap_or_else(PoisonError::into_inner) = started;
         self.ready().await
     }
 
     /// Waits until the API server says that it is ready.
     async fn ready(&self) -> anyhow::Result<()> {
-        await_condition("the API server is ready", START, async || {
-            let apiserver = self.apiserver();
-            ensure!(apiserver.status()?.is_none(), "it ended:\n{}", apiserver.tail(5));
-            // A list of no kind is a plain GET.
-            let request = Request::new("/readyz").list(&ListParams::default())?;
-            Ok(self.admin.client.request_text(request).await?)
-        })
-        .await?;
-        Ok(())
+        ready(&self.apiserver(), &self.admin.client).await
+    }
+
+    /// Where a second API server over the same store is found, which the first call starts: it listens on the control
+    /// plane's address on the management network, and who reaches it through a node loses it with that node.
+    pub(super) async fn second_apiserver(&self) -> anyhow::Result<SocketAddr> {
+        let start = async || {
+            let process = second_apiserver(&self.assets, &self.folder)
+                .start(&self.namespace, &self.folder)?;
+            let server = open_door(&self.namespace, SECOND_API_PORT)?;
+            let folder = self.folder.join("second");
+            fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+            let door = Door { server, ..self.inside.clone() };
+            let kubeconfig = write_kubeconfig(&folder, &door, &Identity::admin())?;
+            ready(&process, &client(&kubeconfig).await?).await?;
+            anyhow::Ok(process)
+        };
+        self.second.get_or_try_init(start).await?;
+        Ok(SocketAddr::from((management(HOST), SECOND_API_PORT)))
+    }
+
+    /// As [`ControlPlane::kubeconfig`], to the API server that is reached at `address`.
+    pub(super) fn kubeconfig_to(
+        &self,
+        address: SocketAddr,
+        identity: &Identity,
+    ) -> anyhow::Result<PathBuf> {
+        let door = Door { server: format!("https://{address}"), ..self.inside.clone() };
+        let folder = self.folder.join(format!("to-{address}"));
+        fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+        write_kubeconfig(&folder, &door, identity)
     }
 
     /// Starts the controller manager.
@@ -227,12 +278,20 @@ fn etcd(assets: &Path, folder: &Path) -> Program {
     ])
 }
 
-fn apiserver(assets: &Path, folder: &Path) -> Program {
+fn first_apiserver(assets: &Path, folder: &Path) -> Program {
+    apiserver("kube-apiserver", assets, folder).args([format!("--secure-port={API_PORT}")])
+}
+
+fn second_apiserver(assets: &Path, folder: &Path) -> Program {
+    apiserver("kube-apiserver-second", assets, folder)
+        .args([format!("--secure-port={SECOND_API_PORT}")])
+}
+
+fn apiserver(called: &str, assets: &Path, folder: &Path) -> Program {
     let certificates = folder.join("certificates");
     // The key that it makes for its certificate also signs tokens: nobody else's trust hangs on either.
     let key = certificates.join("apiserver.key");
-    let name = "kube-apiserver";
-    Program::new(name, assets.join(name)).args([
+    Program::new(called, assets.join("kube-apiserver")).args([
         format!("--etcd-servers={ETCD}"),
         format!("--cert-dir={}", certificates.display()),
         format!("--service-account-signing-key-file={}", key.display()),
@@ -245,14 +304,27 @@ fn apiserver(assets: &Path, folder: &Path) -> Program {
         "--service-cluster-ip-range=10.96.0.0/16,fd00:96::/112".to_owned(),
         "--bind-address=0.0.0.0".to_owned(),
         format!("--advertise-address={}", management(HOST)),
-        format!("--secure-port={API_PORT}"),
         "--allow-privileged=true".to_owned(),
+        // Who is behind `default/kubernetes` the lab says: see `name_apiservers`.
+        "--endpoint-reconciler-type=none".to_owned(),
     ])
 }
 
-/// Lets processes outside the lab reach the API server: what connects to the returned URL, on this machine's loopback,
-/// is carried on by the control plane's namespace.
-fn open_door(namespace: &Namespace) -> anyhow::Result<String> {
+/// Waits until `apiserver`, which `client` reaches, says that it is ready.
+async fn ready(apiserver: &Process, client: &Client) -> anyhow::Result<()> {
+    await_condition("the API server is ready", START, async || {
+        ensure!(apiserver.status()?.is_none(), "it ended:\n{}", apiserver.tail(5));
+        // A list of no kind is a plain GET.
+        let request = Request::new("/readyz").list(&ListParams::default())?;
+        Ok(client.request_text(request).await?)
+    })
+    .await?;
+    Ok(())
+}
+
+/// Lets processes outside the lab reach the API server at `port`: what connects to the returned URL, on this machine's
+/// loopback, is carried on by the control plane's namespace.
+fn open_door(namespace: &Namespace, port: u16) -> anyhow::Result<String> {
     let door = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .context("listen on loopback for the API server")?;
     door.set_nonblocking(true).context("make the API server's door non-blocking")?;
@@ -262,7 +334,7 @@ fn open_door(namespace: &Namespace) -> anyhow::Result<String> {
         loop {
             let (mut outside, _) = door.accept().await?;
             tokio::spawn(async move {
-                let server = SocketAddr::from((management(HOST), API_PORT));
+                let server = SocketAddr::from((management(HOST), port));
                 // A connection that cannot be made ends the one outside, which is how its user learns of it.
                 let mut inside = TcpStream::connect(server).await?;
                 tokio::io::copy_bidirectional(&mut outside, &mut inside).await

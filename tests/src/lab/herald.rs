@@ -3,12 +3,13 @@
 use std::collections::btree_map::Entry;
 use std::env;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
+use super::gate::Gate;
 use super::http::{self, Answer};
 use super::identity::Identity;
 use super::namespace::Namespace;
@@ -91,8 +92,9 @@ impl Lab {
     /// It is called `herald-controller-<replica>`, and takes the place of one of that name.
     pub fn start_controller(&self, replica: u8, arguments: &[&str]) -> anyhow::Result<Process> {
         ensure!(replica <= 9, "controllers are numbered 0 to 9, not {replica}");
+        let kubeconfig = self.plane.relayed_kubeconfig(&self.account("herald-controller"))?;
         let program = self
-            .program("herald-controller", &format!("herald-controller-{replica}"))?
+            .program("herald-controller", &format!("herald-controller-{replica}"), &kubeconfig)
             .args(arguments)
             .without_capabilities();
         let mut places = self.controllers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -130,8 +132,31 @@ impl Lab {
 
     /// Starts the speaker of `node`, called `herald-speaker-<node>`, with NET_RAW as its only capability.
     pub fn start_speaker(&self, node: &Node, arguments: &[&str]) -> anyhow::Result<Process> {
+        let identity = self.account("herald-speaker");
+        let kubeconfig = self.plane.relayed_kubeconfig(&identity)?;
+        self.start_speaker_with(node, &kubeconfig, arguments)
+    }
+
+    /// As [`Lab::start_speaker`], with `gate` as the API server that it is configured to use.
+    pub fn start_speaker_through(
+        &self,
+        gate: &Gate,
+        node: &Node,
+        arguments: &[&str],
+    ) -> anyhow::Result<Process> {
+        let identity = self.account("herald-speaker");
+        let kubeconfig = self.plane.kubeconfig_to(gate.address(), &identity)?;
+        self.start_speaker_with(node, &kubeconfig, arguments)
+    }
+
+    fn start_speaker_with(
+        &self,
+        node: &Node,
+        kubeconfig: &Path,
+        arguments: &[&str],
+    ) -> anyhow::Result<Process> {
         let process = self
-            .program("herald-speaker", &format!("herald-speaker-{}", node.name()))?
+            .program("herald-speaker", &format!("herald-speaker-{}", node.name()), kubeconfig)
             .args(["--node-name", node.name()])
             .args(arguments)
             .with_net_raw_only()
@@ -145,13 +170,20 @@ impl Lab {
         self.processes().get(&format!("herald-speaker-{}", node.name())).cloned()
     }
 
-    /// The program `binary` of Herald, to be called `name`, logged in as the ServiceAccount of the binary's name.
-    fn program(&self, binary: &str, name: &str) -> anyhow::Result<Program> {
-        let namespace = self.installation.get().copied().unwrap_or_default().namespace();
-        let identity = Identity::service_account(namespace, binary);
-        let kubeconfig = self.plane.relayed_kubeconfig(&identity)?;
-        Ok(Program::new(name, binaries().join(binary))
-            .args(["--kubeconfig".into(), kubeconfig.into_os_string()])
-            .args(["--namespace", namespace]))
+    /// The namespace that Herald is installed in, or would be.
+    pub(super) fn herald_namespace(&self) -> &'static str {
+        self.installation.get().copied().unwrap_or_default().namespace()
+    }
+
+    /// The ServiceAccount that `binary` runs as.
+    fn account(&self, binary: &str) -> Identity {
+        Identity::service_account(self.herald_namespace(), binary)
+    }
+
+    /// The program `binary` of Herald, to be called `name`, logged in by the file `kubeconfig`.
+    fn program(&self, binary: &str, name: &str, kubeconfig: &Path) -> Program {
+        Program::new(name, binaries().join(binary))
+            .args(["--kubeconfig".into(), kubeconfig.as_os_str().to_owned()])
+            .args(["--namespace", self.herald_namespace()])
     }
 }

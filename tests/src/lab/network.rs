@@ -157,9 +157,19 @@ impl Network {
         self.switch.ip_batch(&[format!("link set {} down", segment.port(host))])
     }
 
+    /// As [`Network::unplug`], on both segments at once.
+    pub fn unplug_wholly(&self, host: &str) -> anyhow::Result<()> {
+        self.switch.ip_batch(&Segment::ALL.map(|of| format!("link set {} down", of.port(host))))
+    }
+
     /// Undoes [`Network::unplug`].
     pub fn replug(&self, segment: Segment, host: &str) -> anyhow::Result<()> {
         self.switch.ip_batch(&[format!("link set {} up", segment.port(host))])
+    }
+
+    /// Undoes [`Network::unplug_wholly`].
+    pub fn replug_wholly(&self, host: &str) -> anyhow::Result<()> {
+        self.switch.ip_batch(&Segment::ALL.map(|of| format!("link set {} up", of.port(host))))
     }
 
     /// The namespace that holds both bridges.

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 
 use super::http;
 use super::namespace::Namespace;
-use super::network::{Network, Segment, lan_v4, lan_v6, pod, pod_prefixes};
+use super::network::{Network, Segment, lan_v4, lan_v6, management, pod, pod_prefixes};
 use super::process::{Process, Program};
 
 /// Where every backend listens.
@@ -72,6 +72,11 @@ impl Node {
     pub fn addresses(&self) -> (Ipv4Addr, Ipv6Addr) {
         let host = Self::host(self.number);
         (lan_v4(host), lan_v6(host))
+    }
+
+    /// Its address on the management network.
+    pub fn management(&self) -> Ipv4Addr {
+        management(Self::host(self.number))
     }
 
     /// The hardware address of its `lan0`.

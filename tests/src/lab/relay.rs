@@ -12,6 +12,7 @@ use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -29,6 +30,7 @@ use kube::{Client, Config};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
@@ -50,6 +52,8 @@ pub enum Fault {
     Silence,
     /// It is answered as a watch that ends at once, its place in history being gone (410). A watch that runs ends so.
     Gone,
+    /// It is passed on so much later, as by a server whose store is slow.
+    Late(Duration),
 }
 
 impl Fault {
@@ -224,12 +228,10 @@ impl Relay {
         self.state().asked.push(asked.clone());
         let request = Request::from_parts(parts, Body::from(body));
         match self.befalls(&asked, |_| true) {
-            None => {
-                let answer = client.send(request).await?;
-                Ok(answer.map(|body| match asked.watch {
-                    true => self.clone().follow(asked, body),
-                    false => body.boxed_unsync(),
-                }))
+            None => self.pass_on(asked, client, request).await,
+            Some(Fault::Late(by)) => {
+                sleep(by).await;
+                self.pass_on(asked, client, request).await
             }
             Some(Fault::Answer(code)) => refuse(code),
             Some(Fault::Gone) => Ok(Response::new(whole(gone()))),
@@ -241,6 +243,19 @@ impl Relay {
             }
             Some(Fault::Silence) => std::future::pending().await,
         }
+    }
+
+    async fn pass_on(
+        &self,
+        asked: Asked,
+        client: &Client,
+        request: Request<Body>,
+    ) -> anyhow::Result<Answer> {
+        let answer = client.send(request).await?;
+        Ok(answer.map(|body| match asked.watch {
+            true => self.clone().follow(asked, body),
+            false => body.boxed_unsync(),
+        }))
     }
 
     /// What comes of a watch, until a fault befalls it.

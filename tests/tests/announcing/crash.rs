@@ -32,12 +32,8 @@ async fn a_dead_owner_is_replaced_in_a_second_and_a_restarted_one_takes_nothing_
         .await?;
         scene.speak_on(dead)?;
         scene.await_sessions(lab.nodes()).await?;
-        replaced(&scene, &prober, &vips, owner, "power loss", async || {
-            // The cables go one after the other, and a speaker that lives hands over in between what it can.
-            lab.speaker(owner).context("runs")?.stop()?;
-            lab.power_loss(owner)
-        })
-        .await?;
+        replaced(&scene, &prober, &vips, owner, "power loss", async || lab.power_loss(owner))
+            .await?;
         for (vip, seen) in prober.finish().await? {
             one_voice(vip, &seen)?;
         }

@@ -11,6 +11,7 @@ mod evidence;
 mod faults;
 mod leaving;
 mod local_policy;
+mod lost_server;
 mod outage;
 mod readings;
 mod renamed_pool;

@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, ensure};
 use futures::future::try_join_all;
-use herald_api::lease::{Record, decode};
 use herald_core::ownership::record::{Claim, Session};
 use herald_core::wire::Mac;
 use herald_tests::lab::Lab;
@@ -15,14 +14,11 @@ use herald_tests::lab::node::{Backend, Node};
 use herald_tests::lab::observation::{Ask, Observation, later};
 use herald_tests::lab::prober::Prober;
 use herald_tests::lab::process::Process;
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Service;
 use kube::Api;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-/// Where Herald is installed.
-pub(crate) const NAMESPACE: &str = "herald-system";
 /// For what is not measured: long enough for a machine that compiles beside.
 pub(crate) const SETTLE: Duration = Duration::from_secs(30);
 /// Between two questions of the prober.
@@ -113,49 +109,19 @@ impl<'l> Scene<'l> {
         self.lab.start_speaker(node, &["--log-level", "debug"])
     }
 
-    /// Every Lease of Herald's speakers, as read.
-    async fn records(&self) -> anyhow::Result<Vec<Record>> {
-        let leases: Api<Lease> = Api::namespaced(self.lab.client(), NAMESPACE);
-        let all = leases.list(&ListParams::default()).await.context("list the Leases")?;
-        let decoded = all.items.iter().filter_map(decode);
-        decoded
-            .map(|lease| {
-                ensure!(lease.problems.is_empty(), "{:?}: {:?}", lease.record, lease.problems);
-                Ok(lease.record)
-            })
-            .collect()
-    }
-
     pub(crate) async fn claims(&self) -> anyhow::Result<BTreeMap<IpAddr, Claim>> {
-        let records = self.records().await?.into_iter();
-        Ok(records
-            .filter_map(|record| match record {
-                Record::Claim(claim) => Some((claim.address, claim)),
-                Record::Session(_) => None,
-            })
-            .collect())
+        self.lab.claims().await
     }
 
     pub(crate) async fn sessions(&self) -> anyhow::Result<BTreeMap<String, Session>> {
-        let records = self.records().await?.into_iter();
-        Ok(records
-            .filter_map(|record| match record {
-                Record::Session(session) => Some((session.node.to_string(), session)),
-                Record::Claim(_) => None,
-            })
-            .collect())
+        self.lab.sessions().await
     }
 
     /// Waits until each node of `nodes` has an open session, and neither leaves.
     pub(crate) async fn await_sessions(&self, nodes: &[Node]) -> anyhow::Result<()> {
         self.lab
             .await_condition("the sessions are open", SETTLE, async || {
-                let sessions = self.sessions().await?;
-                for node in nodes {
-                    let session = sessions.get(node.name()).context("no session")?;
-                    ensure!(session.open_for.is_some() && !session.leaving, "{session:?}");
-                }
-                Ok(())
+                self.lab.check_sessions(nodes).await
             })
             .await
     }
