@@ -3,6 +3,9 @@
 //! A figure is the fastest of several runs, because what else the machine does is not ours; the median stands beside it.
 #![forbid(unsafe_code)]
 
+pub mod requests;
+pub mod table;
+
 use std::time::{Duration, Instant};
 
 const RUNS: usize = 21;

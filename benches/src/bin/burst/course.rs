@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, ensure};
+use herald_benches::requests::Requests;
+use herald_benches::table::{Table, Target, between, spread};
 use herald_tests::lab::Lab;
 use herald_tests::lab::http;
 use herald_tests::lab::listener::Listener;
@@ -16,9 +18,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::leases;
 use crate::load::{self, Created};
-use crate::meter::{Requests, Work};
+use crate::meter::Work;
 use crate::sight::Sight;
-use crate::table::{Table, Target, between, spread};
 use crate::world::{self, Kind};
 
 /// Nodes of the cluster.

@@ -14,15 +14,14 @@ mod leases;
 mod load;
 mod meter;
 mod sight;
-mod table;
 mod world;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use herald_benches::table::Table;
 use tokio::runtime;
 
-use self::table::Table;
 use self::world::Kind;
 
 /// A burst of Services in a real cluster, measured.

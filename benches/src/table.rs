@@ -4,13 +4,13 @@ use std::time::{Duration, SystemTime};
 
 /// One line for each figure.
 #[derive(Debug, Default)]
-pub(crate) struct Table {
+pub struct Table {
     missed: usize,
 }
 
 /// What a figure must be.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Target {
+pub enum Target {
     /// At most this.
     Most(f64),
     /// At least this.
@@ -19,7 +19,7 @@ pub(crate) enum Target {
 
 impl Table {
     /// A figure with its target, in `unit`.
-    pub(crate) fn judged(&mut self, what: &str, figure: f64, unit: &str, target: Target) {
+    pub fn judged(&mut self, what: &str, figure: f64, unit: &str, target: Target) {
         let (met, word, bound) = match target {
             Target::Most(bound) => (figure <= bound, "≤", bound),
             Target::Least(bound) => (figure >= bound, "≥", bound),
@@ -30,17 +30,17 @@ impl Table {
     }
 
     /// A figure without one.
-    pub(crate) fn told(&self, what: &str, figure: f64, unit: &str) {
+    pub fn told(&self, what: &str, figure: f64, unit: &str) {
         println!("{what:<58} {:>9} {unit}", short(figure));
     }
 
     /// Words.
-    pub(crate) fn remark(&self, text: &str) {
+    pub fn remark(&self, text: &str) {
         println!("{text}");
     }
 
     /// Whether every figure met its target.
-    pub(crate) const fn all_met(&self) -> bool {
+    pub const fn all_met(&self) -> bool {
         self.missed == 0
     }
 }
@@ -59,7 +59,7 @@ fn short(figure: f64) -> String {
 }
 
 /// Median, 99th percentile and maximum, in seconds.
-pub(crate) fn spread(mut all: Vec<Duration>) -> [f64; 3] {
+pub fn spread(mut all: Vec<Duration>) -> [f64; 3] {
     all.sort_unstable();
     let at = |percent: usize| {
         let rank = (all.len() * percent).div_ceil(100);
@@ -69,7 +69,7 @@ pub(crate) fn spread(mut all: Vec<Duration>) -> [f64; 3] {
 }
 
 /// From `from` to `to`; none when `to` is earlier.
-pub(crate) fn between(from: SystemTime, to: SystemTime) -> Duration {
+pub fn between(from: SystemTime, to: SystemTime) -> Duration {
     to.duration_since(from).unwrap_or_default()
 }
 
