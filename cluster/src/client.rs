@@ -174,13 +174,14 @@ struct Current {
 pub struct Visit {
     /// The client.
     pub client: Client,
+    to: Option<SocketAddr>,
     generation: u64,
 }
 
 impl Visit {
-    /// Whether its connections were made after those of `other`, of the same door.
-    pub(crate) fn is_fresher_than(&self, other: &Self) -> bool {
-        self.generation > other.generation
+    /// Whether it leads to another server than `other`.
+    pub(crate) fn leads_elsewhere_than(&self, other: &Self) -> bool {
+        self.to != other.to
     }
 }
 
@@ -210,7 +211,7 @@ impl Door {
     /// The client of the present.
     pub fn enter(&self) -> Visit {
         let current = self.current();
-        Visit { client: current.client.clone(), generation: current.generation }
+        current.visit()
     }
 
     /// A client after `failed` gave no answer in time: with connections of its own to another server, where several are
@@ -224,7 +225,7 @@ impl Door {
                 Err(error) => tracing::warn!(%error, "no fresh connection, the old one stays"),
             }
         }
-        Visit { client: current.client.clone(), generation: current.generation }
+        current.visit()
     }
 
     /// From now on fresh connections lead to these in turn, and to the one that was configured. A single one is that
@@ -253,6 +254,10 @@ impl Door {
 }
 
 impl Current {
+    fn visit(&self) -> Visit {
+        Visit { client: self.client.clone(), to: self.to, generation: self.generation }
+    }
+
     /// Where the next connection should lead: to the server that none has led to for longest, and not within the last
     /// second; where several are known not where the present one leads. Nowhere if there is none.
     fn next_server(&self) -> Option<Option<SocketAddr>> {

@@ -316,7 +316,7 @@ where
                 }
                 () = sleep_until(resend_at), if pending.len() < ATTEMPTS => {
                     let again = self.door.enter_anew(&last);
-                    if pending.len() == 1 || again.is_fresher_than(&last) {
+                    if pending.len() == 1 || again.leads_elsewhere_than(&last) {
                         pending.push(list(again.clone()));
                         last = again;
                     }

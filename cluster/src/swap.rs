@@ -87,7 +87,7 @@ pub(crate) async fn swap(
         }
         if sent < ATTEMPTS {
             let again = door.enter_anew(&visit);
-            if sent == 1 || again.is_fresher_than(&visit) {
+            if sent == 1 || again.leads_elsewhere_than(&visit) {
                 pending.push(attempt(again.clone(), namespace, swap));
                 sent += 1;
                 visit = again;
