@@ -13,8 +13,9 @@ const SECOND_WAITS: Span = Span::millis(50);
 enum Phase {
     /// A probe each interval; `sent` while one awaits its answer.
     Probing { sent: bool },
-    /// Everybody is asked for the peer's addresses, and a third host whether it hears.
-    Asking { since: Moment, rounds: u8, third: bool },
+    /// Everybody is asked for the peer's addresses, and a third host whether it hears. `third` is after how many rounds
+    /// one was first heard: what was asked before may have been asked on a cut link, so the peer is asked once more.
+    Asking { since: Moment, rounds: u8, third: Option<u8> },
     /// It was found silent. If its session is still open after an interval, it is asked about again.
     Found,
 }
@@ -63,9 +64,12 @@ impl Probing {
                 self.due = self.due.min(now + self.pace.probe);
             }
             self.phase = Phase::Probing { sent: false };
-        } else if let Phase::Asking { third, .. } = &mut self.phase {
+        } else if let Phase::Asking { rounds, third, .. } = &mut self.phase
             // Its kernel answers for the node although its speaker is dead: that is no third host.
-            *third |= voice.answer && !of_peer;
+            && voice.answer
+            && !of_peer
+        {
+            third.get_or_insert(*rounds);
         }
     }
 
@@ -88,22 +92,22 @@ impl Probing {
                 if self.misses < MISSES {
                     return (self.probe(now), false);
                 }
-                (self.ask(now, 0, false), false)
+                (self.ask(now, 0, None), false)
             }
-            Phase::Asking { since, rounds, third } if rounds < ASKS => {
+            Phase::Asking { since, rounds, third } if rounds < ASKS || third == Some(rounds) => {
                 (self.ask(since, rounds, third), false)
             }
-            Phase::Asking { third: true, .. } => {
+            Phase::Asking { third: Some(_), .. } => {
                 self.phase = Phase::Found;
                 self.due = now + self.pace.probe;
                 (Vec::new(), true)
             }
             // Nobody answers at all: it may be my own cable that is cut.
-            Phase::Asking { third: false, .. } => {
+            Phase::Asking { third: None, .. } => {
                 self.misses = 0;
                 (self.probe(now), false)
             }
-            Phase::Found => (self.ask(now, 0, false), false),
+            Phase::Found => (self.ask(now, 0, None), false),
         }
     }
 
@@ -116,10 +120,10 @@ impl Probing {
     }
 
     /// The next of the rounds that began at `since`; third hosts are asked by the ear of this link.
-    fn ask(&mut self, since: Moment, rounds: u8, third: bool) -> Vec<Ask> {
+    fn ask(&mut self, since: Moment, rounds: u8, third: Option<u8>) -> Vec<Ask> {
         let rounds = rounds + 1;
         self.phase = Phase::Asking { since, rounds, third };
-        let wait = if rounds == ASKS && self.duty.second { SECOND_WAITS } else { Span::ZERO };
+        let wait = if rounds >= ASKS && self.duty.second { SECOND_WAITS } else { Span::ZERO };
         self.due = self.pace.round(since, rounds) + wait;
         let start = self.turn % self.duty.addresses.len();
         let addresses = self.duty.addresses.iter().cycle().skip(start);
@@ -129,6 +133,6 @@ impl Probing {
 
     /// Whether a third host is to be asked whether this link hears anybody.
     pub(super) fn wants_third(&self) -> bool {
-        matches!(self.phase, Phase::Asking { third: false, .. })
+        matches!(self.phase, Phase::Asking { third: None, .. })
     }
 }

@@ -141,6 +141,25 @@ fn a_prober_that_hears_nobody_finds_nobody_silent_but_itself_deaf() {
 }
 
 #[test]
+fn a_third_host_heard_after_the_last_question_says_nothing_of_what_was_asked_before() {
+    for peer_lives in [true, false] {
+        let mut prober = Prober::new(duty());
+        prober.pass(1_000);
+        (prober.peer, prober.third) = (false, false);
+        let everybody = |of: &(u64, Question)| of.1.to.is_none() && of.1.address == address(1);
+        while prober.asked.iter().filter(|of| everybody(of)).count() < usize::from(ASKS) {
+            let due = prober.evidence.next_deadline().unwrap();
+            prober.look(due);
+        }
+        // The cable is whole again.
+        (prober.peer, prober.third) = (peer_lives, true);
+        prober.hear(host("c"), mac("c"));
+        prober.pass(100);
+        assert_eq!(prober.silent_at().is_empty(), peer_lives, "{:?}", prober.found);
+    }
+}
+
+#[test]
 fn the_kernel_of_a_node_whose_speaker_is_dead_is_no_third_host() {
     let mut prober = Prober::new(duty());
     prober.pass(1_000);
