@@ -19,6 +19,8 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
+/// Where Herald is installed.
+pub(crate) const NAMESPACE: &str = "herald-system";
 /// For what is not measured: long enough for a machine that compiles beside.
 pub(crate) const SETTLE: Duration = Duration::from_secs(30);
 /// Between two questions of the prober.
