@@ -38,7 +38,7 @@ const DELAY: Span = Span::millis(250);
 const CLOSING: Span = Span::secs(1);
 
 /// What happens to a speaker.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
     /// Every cache has synced, and this follows from what they hold.
     Plan(Arc<Plan>),
@@ -59,7 +59,7 @@ pub enum Input {
 }
 
 /// What a speaker does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Output {
     /// Write this Lease. At most one write of each is under way.
     Write(LeaseKey, LeaseWrite),
@@ -90,7 +90,7 @@ pub enum Output {
 }
 
 /// What people want to know. Every change of owner has one (I6).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Report {
     /// This speaker's part in an address changed.
     Moved {
@@ -126,7 +126,7 @@ pub enum Report {
     Sure(bool),
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Part {
     state: State,
     interfaces: Option<Interfaces>,
@@ -142,7 +142,7 @@ struct Part {
 }
 
 /// One speaker.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Machine {
     me: NodeName,
     plan: Option<Arc<Plan>>,

@@ -10,7 +10,7 @@ use crate::name::{LinkName, NodeName, ServiceId};
 use crate::why::announcement::Unfit;
 
 /// The outcome of planning, the same on every node but for what concerns the node itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Plan {
     /// Every address that some Service of ours has.
     pub vips: BTreeMap<IpAddr, Vip>,
@@ -60,7 +60,7 @@ impl Plan {
 }
 
 /// One address and who may answer for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Vip {
     /// The Services that have it, the oldest first. Never empty.
     pub services: Vec<ServiceId>,
@@ -75,7 +75,7 @@ pub struct Vip {
 }
 
 /// Nodes that may answer. Shared between the addresses for which they are the same.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Candidates {
     /// Each with what is particular to it.
     pub nodes: BTreeMap<NodeName, Candidacy>,
@@ -84,7 +84,7 @@ pub struct Candidates {
 }
 
 /// What is particular to one node for one address.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Candidacy {
     /// The sum of the weights of `preferredNodeSelectors` that select it.
     pub score: u64,

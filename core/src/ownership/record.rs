@@ -159,7 +159,7 @@ pub struct Claim {
 }
 
 /// What the watch of all Leases shows, in its order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum LeaseEvent {
     /// A session was created or changed.
     Session(Version, Session),

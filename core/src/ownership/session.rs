@@ -65,7 +65,7 @@ pub struct Wishes<'a> {
 }
 
 /// What became of the session, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SessionNews {
     /// It is open.
     Opened(Incarnation),

@@ -11,10 +11,10 @@ const FIRST_WAIT: Span = Span::secs(1);
 const LONGEST_WAIT: Span = Span::secs(30);
 
 /// What was refused, and until when it is not tried again.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Refusals(BTreeMap<IpAddr, Refused>);
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Refused {
     wait: Span,
     until: Moment,

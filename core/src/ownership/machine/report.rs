@@ -6,7 +6,7 @@ use crate::name::NodeName;
 use crate::why::announcement::Unfit;
 
 /// Why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// Nobody held it (R4).
     Unowned,

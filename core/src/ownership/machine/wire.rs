@@ -45,7 +45,7 @@ pub(super) struct Inquiry {
 }
 
 /// Who is around, as far as the wire's part depends on it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Neighbours {
     /// The hardware addresses of other speakers: their unicast probes are answered for what is vouched for.
     pub speakers: BTreeSet<Mac>,
