@@ -15,7 +15,6 @@ use kube::{Client, Config};
 use tokio::time::Instant;
 
 use crate::connection;
-use crate::leader::{Leadership, bound};
 
 /// How long a TCP and TLS handshake may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -70,20 +69,7 @@ pub struct Clients {
     /// The namespace of the kubeconfig's context or of the pod, `default` if neither names one.
     pub namespace: String,
     /// How `writes` was made.
-    config: Config,
-}
-
-impl Clients {
-    /// As [`Clients::writes`], for writes that nobody may find stored after the end of the term that they were decided
-    /// in: see [`crate::leader::bound`].
-    ///
-    /// # Errors
-    /// As [`connect`].
-    pub fn writes_bound_to(&self, leadership: &Leadership) -> Result<Client, ConnectError> {
-        let server = self.config.cluster_url.to_string();
-        bound::client(&self.config, leadership)
-            .map_err(|source| ConnectError::Client { server, source: Box::new(source) })
-    }
+    pub(crate) config: Config,
 }
 
 /// Reads the configuration and sets up the clients. Nothing is sent yet: an API server that is down is met later.

@@ -9,7 +9,7 @@ use herald_cluster::cache::{Dirty, follow};
 use herald_cluster::client::Clients;
 use herald_cluster::events::{Note, Severity, recorder};
 use herald_cluster::feed::{Feed, Settings};
-use herald_cluster::leader::bound::{LOST_AFTER, SERVED_WITHIN};
+use herald_cluster::leader::bound::{self, LOST_AFTER, SERVED_WITHIN};
 use herald_cluster::leader::{Candidacy, Leadership, Timing, elect};
 use herald_cluster::leases::{LeaseWatch, LeaseWriter, watch_leases};
 use herald_core::ownership::record::{
@@ -328,7 +328,7 @@ async fn a_bound_write_is_given_up_by_the_server(server: &Server, clients: &Clie
     let (leadership, task) = elect(clients.leases.clone(), candidacy, std::future::pending());
     let task = tokio::spawn(task);
     timeout(DEADLINE, leadership.gained()).await.context("it leads")?;
-    let maps: Api<ConfigMap> = Api::namespaced(clients.writes_bound_to(&leadership)?, "herald");
+    let maps: Api<ConfigMap> = Api::namespaced(bound::client(clients, &leadership)?, "herald");
     let map = serde_json::from_value(json!({ "metadata": { "name": "bound" } }))?;
     maps.create(&PostParams::default(), &map).await.context("a term's write is stored")?;
     let suspended = server.suspend_store()?;

@@ -22,7 +22,7 @@ use herald_cluster::cache::Dirty;
 use herald_cluster::client::connect;
 use herald_cluster::configuration_state::{Component, Pod, keep_state};
 use herald_cluster::events::{Recorder, recorder};
-use herald_cluster::leader::bound::SERVED_WITHIN;
+use herald_cluster::leader::bound::{self, SERVED_WITHIN};
 use herald_cluster::leader::{Candidacy, Leadership, Timing, elect};
 use herald_cluster::servers::follow_servers;
 use herald_telemetry::health::{Health, Heartbeat};
@@ -38,11 +38,9 @@ use crate::metrics::Metrics;
 use crate::outbox::{Letter, Outbox, Outcome};
 use crate::plan::Planner;
 use crate::settings::Settings;
-use crate::term::{Terms, WRITE_LIFE};
+use crate::term::{LEASE, Terms, WRITE_LIFE};
 use crate::watch::Watch;
 
-/// The Lease that says which replica works.
-pub(crate) const LEASE: &str = "herald-controller";
 /// The component that Events come from: MetalLB's, because people's scripts select by it.
 const COMPONENT: &str = "metallb-controller";
 /// How often the loop turns when nothing happens.
@@ -119,7 +117,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> anyhow::
     tracing::info!(namespace, class = settings.class, identity = candidacy.identity, "started");
     let stopped = reached(&end, |end| end.lease);
     let (leadership, election) = elect(clients.leases.clone(), candidacy, stopped);
-    let letters = clients.writes_bound_to(&leadership).context("connecting to the cluster")?;
+    let letters = bound::client(&clients, &leadership).context("connecting to the cluster")?;
     let mut election = tokio::spawn(election);
     let (events, writer) = recorder(clients.writes.clone(), COMPONENT, &name);
     let writer = tokio::spawn(writer);

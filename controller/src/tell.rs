@@ -10,7 +10,7 @@ use herald_core::name::ServiceId;
 use herald_core::why::address::{Quoted, Why};
 use k8s_openapi::api::core::v1::ObjectReference;
 
-use crate::app::LEASE;
+use crate::term::LEASE;
 
 /// Whom an Event is about: a Service.
 pub fn about_service(id: &ServiceId, version: &Version) -> ObjectReference {

@@ -21,6 +21,9 @@ use tokio::time::Instant;
 #[cfg(test)]
 mod tests;
 
+/// The Lease that says which replica works.
+pub(crate) const LEASE: &str = "herald-controller";
+
 /// How long after it was sent a write may still be stored.
 pub const WRITE_LIFE: Duration = LOST_AFTER.saturating_add(SERVED_WITHIN);
 

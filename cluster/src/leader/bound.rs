@@ -27,6 +27,7 @@ use kube::{Client, Config};
 use tower::BoxError;
 
 use super::Leadership;
+use crate::client::{Clients, ConnectError};
 use crate::connection;
 
 #[cfg(test)]
@@ -43,8 +44,19 @@ pub const LOST_AFTER: Duration = Duration::from_secs(1);
 #[error("not sent: less than {SERVED_WITHIN:?} of the leadership are left")]
 pub struct TooLate;
 
-/// A client to the server of `config`, whose writes are bound to `leadership`.
-pub(crate) fn client(config: &Config, leadership: &Leadership) -> kube::Result<Client> {
+/// As [`Clients::writes`], for writes that nobody may find stored after the end of the term of `leadership` that they were
+/// decided in.
+///
+/// # Errors
+/// As [`crate::client::connect`].
+pub fn client(clients: &Clients, leadership: &Leadership) -> Result<Client, ConnectError> {
+    bound_client(&clients.config, leadership).map_err(|source| {
+        let server = clients.config.cluster_url.to_string();
+        ConnectError::Client { server, source: Box::new(source) }
+    })
+}
+
+fn bound_client(config: &Config, leadership: &Leadership) -> kube::Result<Client> {
     let leadership = leadership.clone();
     connection::dressed_client(config, LOST_AFTER, move |request| bind(request, &leadership))
 }

@@ -38,7 +38,7 @@ async fn patch(leadership: &Leadership) -> (kube::Result<String>, String) {
         request
     });
     let config = Config::new(format!("http://{server}").parse().expect("a URL"));
-    let client = client(&config, leadership).expect("a client");
+    let client = bound_client(&config, leadership).expect("a client");
     let request = Request::patch("/api/v1/it?fieldManager=me").body(b"the body".to_vec());
     let sending = client.request_text(request.expect("a request"));
     let answer = timeout(Duration::from_secs(10), sending).await.expect("an end");
