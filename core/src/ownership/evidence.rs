@@ -124,7 +124,7 @@ impl Evidence {
     /// Somebody was heard.
     pub fn hear(&mut self, voice: &Voice, now: Moment) {
         for ((link, _), probing) in &mut self.probings {
-            if *link == voice.link {
+            if *link == voice.link || probing.hears_anywhere() {
                 probing.hear(voice, now);
             }
         }

@@ -20,6 +20,8 @@ const VIPS: u16 = 30;
 const LATER: u16 = 10;
 /// R6.
 const FIRST_ANNOUNCEMENT: f64 = 10.0;
+/// How long the wire is asked before an address that nobody owned is answered for, in milliseconds.
+const ASKED_FOR: f64 = 100.0;
 /// In bytes.
 const RESIDENT: u64 = 20_000_000;
 /// An announcement burst: five rounds, 1.1 s apart.
@@ -186,7 +188,8 @@ async fn announced_at_once(scene: &Scene<'_>, backend: &Backend) -> anyhow::Resu
     after.sort_by(f64::total_cmp);
     eprintln!("first announcement after owning, ms: {after:.2?}");
     let slowest = after.last().copied().context("measured")?;
-    ensure!(slowest <= FIRST_ANNOUNCEMENT, "{after:?}");
+    // The wire is asked while the claim is written (R9), and R6's time counts from the later of the two.
+    ensure!(slowest <= ASKED_FOR + FIRST_ANNOUNCEMENT, "{after:?}");
     Ok(())
 }
 

@@ -28,6 +28,9 @@ pub struct Duty {
     pub macs: Vec<Mac>,
     /// The addresses that it answers for there, sorted. Never empty.
     pub addresses: Vec<IpAddr>,
+    /// Whether a voice on any link shows that it lives: none of its addresses is on-link anywhere, so that nobody knows
+    /// where it has to answer.
+    pub anywhere: bool,
     /// Whether another prober comes first, which is given time to close the session.
     pub second: bool,
 }
@@ -86,6 +89,8 @@ impl Surroundings<'_> {
 
     fn duty(&self, link: &Link, owner: &Session, addresses: &[IpAddr]) -> Option<Duty> {
         let there = owner.links.iter().find(|of| of.carrier && of.shares_segment(link))?;
+        let on_link = |address: &IpAddr| owner.links.iter().any(|of| of.is_beside(*address));
+        let anywhere = !addresses.iter().any(on_link);
         let addresses: Vec<IpAddr> = addresses
             .iter()
             .copied()
@@ -100,11 +105,17 @@ impl Surroundings<'_> {
             mac: there.mac,
             macs: owner.links.iter().map(|link| link.mac).collect(),
             addresses,
+            anywhere,
             second: position > 0,
         })
     }
 
+    /// Whether that link of the owner is where it answers for `address`: where it is on-link, if it is anywhere. On
+    /// another network, as that of the API server, silence means nothing to it.
     fn answers_on(&self, owner: &Session, address: IpAddr, link: &Link) -> bool {
+        if !link.is_beside(address) && owner.links.iter().any(|of| of.is_beside(address)) {
+            return false;
+        }
         let vip = self.plan.vips.get(&address);
         let candidacy = vip.and_then(|vip| vip.candidates.nodes.get(&owner.node));
         candidacy.is_some_and(|candidacy| candidacy.interfaces.allow(&link.name))

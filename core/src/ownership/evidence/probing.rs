@@ -51,6 +51,10 @@ impl Probing {
         self.due
     }
 
+    pub(super) fn hears_anywhere(&self) -> bool {
+        self.duty.anywhere
+    }
+
     pub(super) fn macs(&self) -> &[Mac] {
         &self.duty.macs
     }

@@ -24,6 +24,7 @@ fn duty() -> Duty {
         mac: mac("b"),
         macs: vec![mac("b")],
         addresses: vec![address(1)],
+        anywhere: false,
         second: false,
     }
 }
@@ -312,4 +313,20 @@ fn a_peer_that_renews_while_it_is_asked_is_asked_no_more() {
     evidence.look(BEGIN);
     evidence.acquit(&name("b"));
     assert_eq!(evidence.next_deadline(), None);
+}
+
+#[test]
+fn a_voice_on_another_link_counts_only_where_no_link_is_the_addresses_own() {
+    for anywhere in [false, true] {
+        let mut prober = Prober::new(Duty { anywhere, ..duty() });
+        prober.pass(1_000);
+        prober.peer = false;
+        for _ in 0..20 {
+            prober.pass(100);
+            let voice =
+                Voice { address: address(1), mac: mac("b"), link: "mgmt0".into(), answer: true };
+            prober.evidence.hear(&voice, prober.now);
+        }
+        assert_eq!(prober.silent_at().is_empty(), anywhere);
+    }
 }

@@ -110,3 +110,33 @@ fn peers_and_gateways_of_the_segment_are_hosts_and_the_node_itself_is_none() {
     let expected = [(host("b"), Some(mac("b"))), (host("c"), Some(mac("c"))), (address(254), None)];
     assert_eq!(*hosts, Hosts::from(expected));
 }
+
+#[test]
+fn an_owner_is_probed_where_its_addresses_are_on_link_and_on_no_other_network() {
+    let management = |node: &str, prefix: &str| Link {
+        name: "mgmt0".into(),
+        prefixes: vec![prefix.parse().unwrap()],
+        ..link(node)
+    };
+    let both =
+        |node: &str, host: u8| vec![link(node), management(node, &format!("198.51.100.{host}/24"))];
+    let mut scene = scene(&[Session { links: both("b", 2), ..session("b", "1", 1) }]);
+    scene.links = both("a", 1);
+    let own = Session { links: both("a", 1), ..session("a", "1", 2) };
+    scene.view.show(LeaseEvent::Session(version(2), own));
+    let probed = |scene: &Scene| -> Vec<(String, bool)> {
+        let duties = scene.of(&name("a")).0.into_iter();
+        duties.map(|((link, _), duty)| (link.to_string(), duty.anywhere)).collect()
+    };
+    assert_eq!(probed(&scene), [("lan0".to_owned(), false)]);
+    // Addresses that are on-link nowhere are probed on every link that the advertisement allows.
+    scene.links[0].prefixes = vec!["203.0.113.1/24".parse().unwrap()];
+    let moved = |node: &str, host: u8, renewal| {
+        let mut links = both(node, host);
+        links[0].prefixes = vec![format!("203.0.113.{host}/24").parse().unwrap()];
+        Session { links, ..session(node, "1", renewal) }
+    };
+    scene.view.show(LeaseEvent::Session(version(3), moved("a", 1, 3)));
+    scene.view.show(LeaseEvent::Session(version(4), moved("b", 2, 3)));
+    assert_eq!(probed(&scene), [("lan0".to_owned(), true), ("mgmt0".to_owned(), true)]);
+}
