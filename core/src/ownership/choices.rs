@@ -21,10 +21,10 @@ pub struct Choices {
 pub struct Periods {
     /// A session is renewed so often, or less often where there are many (R7). 1 to 30 s.
     pub renew: Span,
-    /// An owner is probed so often on each link by each of its two probers (R7). At most 2 s.
+    /// An owner is probed so often on each link by each of its two probers (R7). 50 ms to 2 s.
     pub probe: Span,
     /// Everybody is asked for so long before a session is closed as silent, or an address nobody owned is answered for.
-    /// At most 1 s.
+    /// 20 ms to 1 s.
     pub ask: Span,
 }
 
@@ -50,8 +50,8 @@ pub enum Unsafe {
     )]
     Renew,
     /// Probes.
-    #[error("the probe interval must be at most 2 s")]
-    SlowProbe,
+    #[error("the probe interval must be 50 ms to 2 s: an answer that took longer would be missed")]
+    Probe,
     /// Questions.
     #[error("the ask time must be 20 ms to 1 s")]
     Ask,
@@ -72,8 +72,8 @@ impl Periods {
         let slack = Span::millis(50);
         if self.renew < Span::secs(1) || self.renew > Span::secs(30) {
             Err(Unsafe::Renew)
-        } else if self.probe > Span::secs(2) {
-            Err(Unsafe::SlowProbe)
+        } else if self.probe < Span::millis(50) || self.probe > Span::secs(2) {
+            Err(Unsafe::Probe)
         } else if self.ask < Span::millis(20) || self.ask > Span::secs(1) {
             Err(Unsafe::Ask)
         } else if self.probe.times(MISSES) + self.ask < STOOD_STILL + slack {
@@ -98,7 +98,9 @@ mod tests {
         };
         assert_eq!(with(999, 150, 100), Some(Unsafe::Renew));
         assert_eq!(with(30_001, 150, 100), Some(Unsafe::Renew));
-        assert_eq!(with(2_000, 2_001, 100), Some(Unsafe::SlowProbe));
+        assert_eq!(with(2_000, 2_001, 100), Some(Unsafe::Probe));
+        assert_eq!(with(2_000, 49, 1_000), Some(Unsafe::Probe));
+        assert_eq!(with(2_000, 0, 1_000), Some(Unsafe::Probe));
         assert_eq!(with(2_000, 150, 19), Some(Unsafe::Ask));
         assert_eq!(with(2_000, 150, 1_001), Some(Unsafe::Ask));
         assert_eq!(with(2_000, 133, 100), Some(Unsafe::FasterThanThePause));
