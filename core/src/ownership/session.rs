@@ -171,7 +171,7 @@ impl OwnSession {
                 .and_then(|(_, _, since)| Some(*since + patience(view.session(&self.node)?))),
             Phase::Open => {
                 let stale = view.session(&self.node).is_some_and(|session| session.links != links);
-                let interval = if stale { LINKS_INTERVAL } else { period };
+                let interval = if stale { LINKS_INTERVAL } else { self.interval(view, period) };
                 Some(self.last_sent + interval)
             }
             Phase::Opening | Phase::Closing | Phase::Left => None,
@@ -235,7 +235,7 @@ impl OwnSession {
             }
             Phase::Open | Phase::Closing if writable => {
                 self.phase = Phase::Open;
-                (self.renew(current, wishes, period, now), None)
+                (self.renew(view, wishes, period, now), None)
             }
             Phase::Opening | Phase::Open | Phase::Closing | Phase::Left => (None, None),
         }
@@ -279,16 +279,24 @@ impl OwnSession {
         (Some(self.record(node_uid.clone(), wishes, period, now)), None)
     }
 
+    /// How long after a renewal the next one is due: a period, or a third of what the last one promised, where since then
+    /// sessions became so many that periods are longer.
+    fn interval(&self, view: &View, period: Span) -> Span {
+        let promised = view.session(&self.node).map(|session| session.duration);
+        let promised = promised.map_or(period, |duration| Span(duration.0 / PERIODS_PER_DURATION));
+        period.min(promised)
+    }
+
     fn renew(
         &mut self,
-        current: Option<&Session>,
+        view: &View,
         wishes: &Wishes<'_>,
         period: Span,
         now: Moment,
     ) -> Option<Session> {
-        let current = current?;
+        let current = view.session(&self.node)?;
         let age = now.since(self.last_sent);
-        let due = age >= period
+        let due = age >= self.interval(view, period)
             || wishes.leaving != current.leaving
             || (wishes.links != current.links && age >= LINKS_INTERVAL);
         let node_uid = wishes.node_uid.unwrap_or(&current.node_uid).clone();

@@ -82,6 +82,26 @@ fn it_opens_and_is_renewed_each_period() {
 }
 
 #[test]
+fn a_session_that_promised_to_be_renewed_soon_is_though_periods_are_longer_by_now() {
+    let mut bench = Bench::open();
+    let longer = Span::secs(20);
+    let (node_uid, links) = (bench.node_uid.clone(), bench.links.clone());
+    let wishes = Wishes {
+        node_uid: node_uid.as_ref(),
+        links: &links,
+        leaving: false,
+        close: false,
+        shut_down: false,
+    };
+    let due = bench.session.next_deadline(&bench.view, &links, longer);
+    assert_eq!(due, Some(Moment(2_000)));
+    let (early, _) = bench.session.drive(&bench.view, &wishes, longer, Moment(1_999));
+    assert_eq!(early, None);
+    let (renewed, _) = bench.session.drive(&bench.view, &wishes, longer, Moment(2_000));
+    assert_eq!(renewed.map(|session| session.duration), Some(Span::secs(60)));
+}
+
+#[test]
 fn nothing_opens_before_the_first_list_or_without_a_part_to_take() {
     let mut bench = Bench::new(vec![]);
     bench.view = View::default();
