@@ -160,11 +160,10 @@ impl Reporter {
     }
 
     /// A host that is no speaker uses an address of ours, which is therefore silent where it is `barred` (R9).
-    fn stranger(&self, address: IpAddr, mac: Mac, own: Option<Mac>, barred: bool) {
+    fn stranger(&self, address: IpAddr, mac: Mac, own: Mac, barred: bool) {
         self.figures.strangers.inc();
-        let own = own.map_or_else(|| "no link".to_owned(), |own| own.to_string());
         let rule = "R9";
-        tracing::warn!(%address, %mac, own, barred, rule, "a host that is no speaker uses an address of ours");
+        tracing::warn!(%address, %mac, %own, barred, rule, "a host that is no speaker uses an address of ours");
         let then = if barred {
             "it is not announced until that host is gone"
         } else {

@@ -73,6 +73,8 @@ pub enum Finding {
     Alive(NodeName),
     /// The peer, whose session has expired, does not answer for one address at least.
     Unanswering(NodeName),
+    /// The same, but nobody has answered for a second where it was asked: the link may be cut.
+    Undecided(NodeName),
 }
 
 /// The machines, by what they are for.
@@ -124,9 +126,7 @@ impl Evidence {
     /// Somebody was heard.
     pub fn hear(&mut self, voice: &Voice, now: Moment) {
         for ((link, _), probing) in &mut self.probings {
-            if *link == voice.link || probing.hears_anywhere() {
-                probing.hear(voice, now);
-            }
+            probing.hear(voice, *link == voice.link, now);
         }
         for veto in self.vetoes.values_mut() {
             veto.hear(voice);
@@ -188,9 +188,12 @@ impl Evidence {
                 return true;
             }
             let (questions, verdict) = veto.look(now);
+            let cut =
+                || self.ears.iter().any(|(link, ear)| veto.asks_on(link) && ear.may_be_deaf(now));
             findings.extend(questions.into_iter().map(Finding::Ask));
             findings.extend(verdict.map(|alive| match alive {
                 true => Finding::Alive(peer.clone()),
+                false if cut() => Finding::Undecided(peer.clone()),
                 false => Finding::Unanswering(peer.clone()),
             }));
             verdict.is_none()

@@ -21,11 +21,12 @@ use super::view::{LeaseKey, View};
 use crate::name::{LinkName, NodeName};
 use crate::time::{Moment, Span};
 use crate::wire::Mac;
+use inquiries::{Held, Inquiry, LOOK_UP};
 use report::Cause;
 pub use wire::Neighbours;
-use wire::{Inquiry, LOOK_UP};
 
 mod facts;
+mod inquiries;
 mod leases;
 mod refusals;
 mod relief;
@@ -52,7 +53,7 @@ pub enum Input {
     Gateways(BTreeMap<LinkName, Vec<IpAddr>>),
     /// Another host announced an address, or answered for it.
     Heard(Voice),
-    /// A question on this link could not be sent.
+    /// A question on this link could not be sent, or what came in there was lost unread.
     Unsent(LinkName),
     /// The process is asked to stop.
     Stop,
@@ -118,7 +119,7 @@ pub enum Report {
         /// The stranger.
         mac: Mac,
         /// This node's hardware address where it was heard.
-        own: Option<Mac>,
+        own: Mac,
         /// Whether the address is therefore not answered for: nobody owned it before.
         barred: bool,
     },
@@ -156,6 +157,7 @@ pub struct Machine {
     gateways: BTreeMap<LinkName, Vec<IpAddr>>,
     evidence: Evidence,
     inquiries: Timers<IpAddr>,
+    held: Held,
     /// When duties are to be assigned anew, and when they last were.
     assign_at: Option<Moment>,
     assigned: Moment,
@@ -171,8 +173,9 @@ pub struct Machine {
     /// From when on a list is wanted, until one is shown or the reason is gone.
     relist_at: Option<Moment>,
     relisted: Option<Moment>,
-    /// Addresses that this speaker owns and a rival was heard to use, and since when: only a list settles that (R9).
-    rivals: BTreeMap<IpAddr, Moment>,
+    /// Addresses that this speaker owns and a rival was heard to use, and when it listed anew for that: only a list
+    /// settles it (R9).
+    rivals: BTreeMap<IpAddr, Option<Moment>>,
     refusals: Refusals,
     /// Confirmed writes that the watch may not have shown yet, and when each was confirmed.
     confirmed: BTreeMap<LeaseKey, Moment>,
@@ -202,6 +205,7 @@ impl Machine {
             gateways: BTreeMap::new(),
             evidence: Evidence::default(),
             inquiries: Timers::default(),
+            held: Held::default(),
             assign_at: None,
             assigned: Moment::default(),
             neighbours: Neighbours::default(),
@@ -250,7 +254,10 @@ impl Machine {
                 self.assign_at = Some(now);
             }
             Input::Heard(voice) => self.hear(&voice, now),
-            Input::Unsent(link) => self.evidence.unsent(&link, now),
+            Input::Unsent(link) => {
+                self.evidence.unsent(&link, now);
+                self.prolong_inquiries(&link, now);
+            }
             Input::Stop => {
                 self.stopping.get_or_insert(now);
                 self.mark_all();
@@ -281,6 +288,7 @@ impl Machine {
             self.assign_at,
             self.evidence.next_deadline(),
             self.inquiries.next(),
+            self.held.next(),
             self.vouch_ends.next(),
             self.is_answering().then(|| self.advanced_at + LOOK_UP),
             self.rival_due(),
@@ -553,7 +561,9 @@ impl Machine {
             let report = Report::Moved { address, from, to, answers, cause, vacant };
             self.outputs.push_back(Output::Report(report));
         }
-        if part.state == State::Idle {
+        let (held, idle) = (part.state == State::Holding, part.state == State::Idle);
+        self.watch_held(address, held, now);
+        if idle {
             self.rivals.remove(&address);
             self.parts.remove(&address);
         }

@@ -17,7 +17,7 @@ pub struct Standing {
     not_named: bool,
     /// It was found silent not long ago.
     doubted: bool,
-    /// No link on which it could answer hears anybody.
+    /// No link on which it would answer hears anybody.
     deaf: bool,
     /// It is not the node that held the claim before its speaker restarted: with the same hardware address, clients
     /// notice nothing.
@@ -104,7 +104,7 @@ fn standing(
     Some(Standing {
         not_named: !named,
         doubted: session.doubted,
-        deaf: links().all(|link| link.deaf),
+        deaf: is_deaf(&session.links, &candidacy.interfaces, address),
         not_former: !former,
         off_link: !links().any(|link| link.is_beside(address)),
         score: Reverse(candidacy.score),
@@ -120,6 +120,14 @@ pub fn is_anybody_beside(address: IpAddr, vip: &Vip, view: &View, me: &NodeName)
             usable(&session.links, &candidacy.interfaces).any(|link| link.is_beside(address))
         })
     })
+}
+
+/// Whether a node hears nobody where it would answer for `address`: on the links that have it on-link, if any do.
+pub fn is_deaf(links: &[Link], interfaces: &Interfaces, address: IpAddr) -> bool {
+    let usable = || usable(links, interfaces);
+    let on_link = usable().any(|link| link.is_beside(address));
+    let mut answering = usable().filter(|link| link.is_beside(address) == on_link).peekable();
+    answering.peek().is_some() && answering.all(|link| link.deaf)
 }
 
 /// The links of a node on which it may and can answer.

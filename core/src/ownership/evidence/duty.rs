@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::name::{LinkName, NodeName};
 use crate::ownership::plan::Plan;
-use crate::ownership::record::{Incarnation, Link, PROTOCOL, Session};
+use crate::ownership::record::{Holder, Incarnation, Link, PROTOCOL, Session};
 use crate::ownership::view::View;
 use crate::wire::Mac;
 
@@ -88,17 +88,14 @@ impl Surroundings<'_> {
     }
 
     fn duty(&self, link: &Link, owner: &Session, addresses: &[IpAddr]) -> Option<Duty> {
-        let there = owner.links.iter().find(|of| of.carrier && of.shares_segment(link))?;
+        let answered = |of: &Link| {
+            let answers = |address: &IpAddr| self.answers_on(owner, *address, of);
+            let found: Vec<IpAddr> = addresses.iter().copied().filter(answers).collect();
+            (!found.is_empty()).then_some(found)
+        };
+        let (there, addresses) = segment(owner, link).find_map(|of| Some((of, answered(of)?)))?;
         let on_link = |address: &IpAddr| owner.links.iter().any(|of| of.is_beside(*address));
         let anywhere = !addresses.iter().any(on_link);
-        let addresses: Vec<IpAddr> = addresses
-            .iter()
-            .copied()
-            .filter(|address| self.answers_on(owner, *address, there))
-            .collect();
-        if addresses.is_empty() {
-            return None;
-        }
         let position = self.probers(owner, there).iter().position(|node| *node == self.me)?;
         Some(Duty {
             incarnation: owner.open_for.clone()?,
@@ -163,25 +160,43 @@ impl Surroundings<'_> {
         self.links.iter().filter(|link| link.carrier).map(of).collect()
     }
 
-    /// Where a peer's addresses can be asked for: each address with a link of mine and the peer's hardware address
-    /// there.
-    pub fn within_earshot(&self, peer: &Session) -> Vec<(IpAddr, LinkName, Mac)> {
-        let holder = |node: &NodeName| *node == peer.node;
-        let mut found = Vec::new();
-        for claim in self.view.claims().filter(|claim| holder(&claim.holder.node)) {
-            if !self.view.is_open_for(&claim.holder) {
-                continue;
-            }
-            let place = self.links.iter().filter(|link| link.carrier).find_map(|link| {
-                let there = peer.links.iter().find(|of| {
-                    of.shares_segment(link) && self.answers_on(peer, claim.address, of)
-                })?;
-                Some((claim.address, link.name.clone(), there.mac))
-            });
-            found.extend(place);
-        }
-        found
+    /// The addresses that `peer` owns and should answer for somewhere, as far as the plan says.
+    pub fn answerable(&self, peer: &Session) -> Vec<IpAddr> {
+        let held = |of: &Holder| of.node == peer.node && self.view.is_open_for(of);
+        let held = self.view.claims().filter(|claim| held(&claim.holder));
+        let somewhere =
+            |address: &IpAddr| peer.links.iter().any(|link| self.answers_on(peer, *address, link));
+        held.map(|claim| claim.address).filter(somewhere).collect()
     }
+
+    /// Where a peer's `addresses` can be asked for: each that can, with a link of mine that hears, and the peer's
+    /// hardware address there.
+    pub fn within_earshot(
+        &self,
+        peer: &Session,
+        addresses: &[IpAddr],
+    ) -> Vec<(IpAddr, LinkName, Mac)> {
+        let place = |address: IpAddr| {
+            let mut hears = self.links.iter().filter(|link| link.carrier && !link.deaf);
+            hears.find_map(|link| {
+                let answers = |of: &&Link| self.answers_on(peer, address, of);
+                let there = segment(peer, link).find(answers)?;
+                Some((address, link.name.clone(), there.mac))
+            })
+        };
+        addresses.iter().filter_map(|address| place(*address)).collect()
+    }
+}
+
+/// The links that `node` has on the segment of `link`.
+fn segment<'s>(node: &'s Session, link: &'s Link) -> impl Iterator<Item = &'s Link> {
+    node.links.iter().filter(|of| of.carrier && of.shares_segment(link))
+}
+
+/// Whether `node` hears anything on a segment where `peer` is.
+pub fn is_in_earshot(node: &Session, peer: &Session) -> bool {
+    let mut hears = node.links.iter().filter(|link| link.carrier && !link.deaf);
+    hears.any(|link| segment(peer, link).next().is_some())
 }
 
 fn position(node: &NodeName) -> [u8; 32] {

@@ -35,8 +35,8 @@ pub(super) struct Ear {
     hosts: Hosts,
     /// By which hardware address each host answered.
     answered: BTreeMap<IpAddr, Mac>,
-    /// Whether anybody ever answered: a link where nobody did is not deaf.
-    ever: bool,
+    /// When anybody last answered, if ever: a link where nobody did is not deaf.
+    heard: Option<Moment>,
     stage: Stage,
     due: Moment,
     deaf: bool,
@@ -50,7 +50,7 @@ impl Ear {
         Self {
             hosts,
             answered: BTreeMap::new(),
-            ever: false,
+            heard: None,
             stage: Stage::Content,
             due: now,
             deaf: false,
@@ -72,6 +72,11 @@ impl Ear {
         self.deaf
     }
 
+    /// Whether somebody once answered, and nobody did within the last second: the link may be cut.
+    pub(super) fn may_be_deaf(&self, now: Moment) -> bool {
+        self.heard.is_some_and(|at| now.since(at) > FRESH)
+    }
+
     pub(super) fn told(&self) -> bool {
         self.told
     }
@@ -82,7 +87,7 @@ impl Ear {
     }
 
     pub(super) fn hear(&mut self, voice: &Voice, now: Moment) {
-        (self.ever, self.deaf) = (true, false);
+        (self.heard, self.deaf) = (Some(now), false);
         if self.hosts.contains_key(&voice.address) {
             self.answered.insert(voice.address, voice.mac);
         }
@@ -111,10 +116,12 @@ impl Ear {
             }
             Stage::Few => {
                 self.stage = Stage::All;
-                self.hosts.keys().take(ADDRESSES_ASKED).map(|host| self.question(*host)).collect()
+                // Of everybody, for a host may have another hardware address by now.
+                let hosts = self.hosts.keys().take(ADDRESSES_ASKED);
+                hosts.map(|host| Ask { address: *host, to: None }).collect()
             }
             Stage::All => {
-                self.deaf = self.ever;
+                self.deaf = self.heard.is_some();
                 self.stage = Stage::Content;
                 self.due = now + FRESH;
                 return Vec::new();
@@ -124,9 +131,10 @@ impl Ear {
         asked
     }
 
-    /// Questions for a few hosts in turn that are none of `macs`: those that are likely to answer first.
+    /// Questions for a few hosts in turn that are none of `macs`: those that are likely to answer first. One whose
+    /// hardware address nobody knows yet, as a gateway's, is asked for by a question to all.
     pub(super) fn some(&mut self, macs: &[Mac]) -> Vec<Ask> {
-        let other = |ask: &Ask| ask.to.is_some_and(|mac| !macs.contains(&mac));
+        let other = |ask: &Ask| ask.to.is_none_or(|mac| !macs.contains(&mac));
         let (mut known, unknown): (Vec<Ask>, Vec<Ask>) = self
             .hosts
             .keys()

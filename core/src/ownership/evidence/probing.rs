@@ -6,6 +6,8 @@ use crate::ownership::choices::{MISSES, Periods};
 use crate::time::{Moment, Span};
 use crate::wire::Mac;
 
+/// Between two times that everybody is asked for a peer which was found silent and whose session is still open.
+const ASKED_AGAIN: Span = Span::millis(500);
 /// How much longer the second prober waits than the first: one write, so that two do not write one thing.
 const SECOND_WAITS: Span = Span::millis(50);
 
@@ -16,7 +18,7 @@ enum Phase {
     /// Everybody is asked for the peer's addresses, and a third host whether it hears. `third` is after how many rounds
     /// one was first heard: what was asked before may have been asked on a cut link, so the peer is asked once more.
     Asking { since: Moment, rounds: u8, third: Option<u8> },
-    /// It was found silent. If its session is still open after an interval, it is asked about again.
+    /// It was found silent. If its session is still open after a while, it is asked about again.
     Found,
 }
 
@@ -24,8 +26,8 @@ enum Phase {
 pub(super) struct Probing {
     duty: Duty,
     pace: Periods,
-    /// This life of the peer's speaker was heard here: who never was, cannot fall silent.
-    heard: bool,
+    /// This life of the peer's speaker has answered here: who never did, cannot fall silent.
+    answered: bool,
     misses: u64,
     phase: Phase,
     due: Moment,
@@ -36,7 +38,7 @@ pub(super) struct Probing {
 impl Probing {
     pub(super) fn new(duty: Duty, pace: Periods, now: Moment) -> Self {
         let phase = Phase::Probing { sent: false };
-        Self { duty, pace, heard: false, misses: 0, phase, due: now, turn: 0 }
+        Self { duty, pace, answered: false, misses: 0, phase, due: now, turn: 0 }
     }
 
     pub(super) fn reassign(&mut self, duty: Duty, now: Moment) {
@@ -51,26 +53,26 @@ impl Probing {
         self.due
     }
 
-    pub(super) fn hears_anywhere(&self) -> bool {
-        self.duty.anywhere
-    }
-
     pub(super) fn macs(&self) -> &[Mac] {
         &self.duty.macs
     }
 
-    pub(super) fn hear(&mut self, voice: &Voice, now: Moment) {
+    /// Somebody was heard, on the link that is probed or on another.
+    pub(super) fn hear(&mut self, voice: &Voice, here: bool, now: Moment) {
         let of_peer = self.duty.macs.contains(&voice.mac);
-        if of_peer && self.duty.addresses.binary_search(&voice.address).is_ok() {
-            self.heard = true;
+        let for_duty = self.duty.addresses.binary_search(&voice.address).is_ok();
+        if of_peer && for_duty && (here || self.duty.anywhere) {
+            self.answered |= voice.answer;
             self.misses = 0;
             if self.phase != (Phase::Probing { sent: true }) {
                 self.due = self.due.min(now + self.pace.probe);
             }
             self.phase = Phase::Probing { sent: false };
         } else if let Phase::Asking { rounds, third, .. } = &mut self.phase
-            // Its kernel answers for the node although its speaker is dead: that is no third host.
+            // Its kernel answers for the node although its speaker is dead: that is no third host. Nor is who is heard
+            // on another link: this one may be cut all the same.
             && voice.answer
+            && here
             && !of_peer
         {
             third.get_or_insert(*rounds);
@@ -92,7 +94,7 @@ impl Probing {
         }
         match self.phase {
             Phase::Probing { sent } => {
-                self.misses += u64::from(sent && self.heard);
+                self.misses += u64::from(sent && self.answered);
                 if self.misses < MISSES {
                     return (self.probe(now), false);
                 }
@@ -103,7 +105,7 @@ impl Probing {
             }
             Phase::Asking { third: Some(_), .. } => {
                 self.phase = Phase::Found;
-                self.due = now + self.pace.probe;
+                self.due = now + ASKED_AGAIN;
                 (Vec::new(), true)
             }
             // Nobody answers at all: it may be my own cable that is cut.
@@ -123,7 +125,8 @@ impl Probing {
         vec![Ask { address, to: Some(self.duty.mac) }]
     }
 
-    /// The next of the rounds that began at `since`; third hosts are asked by the ear of this link.
+    /// The next of the rounds that began at `since`; third hosts are asked by the ear of this link. Who is silent on
+    /// purpose answers the one question that is for it alone.
     fn ask(&mut self, since: Moment, rounds: u8, third: Option<u8>) -> Vec<Ask> {
         let rounds = rounds + 1;
         self.phase = Phase::Asking { since, rounds, third };
@@ -132,7 +135,9 @@ impl Probing {
         let start = self.turn % self.duty.addresses.len();
         let addresses = self.duty.addresses.iter().cycle().skip(start);
         let count = self.duty.addresses.len().min(ADDRESSES_ASKED);
-        addresses.take(count).map(|address| Ask { address: *address, to: None }).collect()
+        let alone = Ask { address: self.duty.addresses[start], to: Some(self.duty.mac) };
+        let everybody = addresses.take(count).map(|address| Ask { address: *address, to: None });
+        [alone].into_iter().chain(everybody).collect()
     }
 
     /// Whether a third host is to be asked whether this link hears anybody.

@@ -245,7 +245,7 @@ fn a_peer_that_could_not_be_closed_is_asked_about_again() {
     prober.peer = false;
     prober.pass(2_000);
     let found = prober.silent_at();
-    assert!(found.len() > 2 && found[1] - found[0] == 250, "{found:?}");
+    assert!(found.len() > 2 && found[1] - found[0] == 600, "{found:?}");
 }
 
 #[test]
@@ -267,6 +267,79 @@ fn a_link_where_nobody_ever_answered_is_not_deaf() {
     (prober.peer, prober.third) = (false, false);
     prober.pass(60_000);
     assert_eq!(prober.found, []);
+}
+
+#[test]
+fn a_third_host_on_another_link_says_nothing_of_this_one() {
+    for anywhere in [false, true] {
+        let mut prober = Prober::new(Duty { anywhere, ..duty() });
+        prober.pass(1_000);
+        (prober.peer, prober.third) = (false, false);
+        for _ in 0..100 {
+            prober.pass(10);
+            let (address, mac) = (host("c"), mac("c"));
+            let voice = Voice { address, mac, link: "mgmt0".into(), answer: true };
+            prober.evidence.hear(&voice, prober.now);
+        }
+        assert_eq!(prober.silent_at(), []);
+    }
+}
+
+#[test]
+fn a_gateway_that_nobody_has_met_is_asked_as_a_third_host() {
+    let mut prober = Prober::new(duty());
+    let hosts = Hosts::from([(host("b"), Some(mac("b"))), (host("c"), None)]);
+    let duties = Duties::from([((lan(), name("b")), duty())]);
+    prober.evidence.assign(duties, BTreeMap::from([(lan(), hosts)]), BEGIN);
+    prober.pass(1_000);
+    prober.peer = false;
+    prober.pass(700);
+    assert_eq!(prober.silent_at().len(), 1);
+}
+
+#[test]
+fn who_is_silent_on_purpose_answers_what_is_asked_of_it_alone_while_all_are_asked() {
+    let mut prober = Prober::new(duty());
+    prober.pass(1_000);
+    prober.peer = false;
+    while !prober.asked.iter().any(|(_, of)| of.to.is_none()) {
+        prober.pass(1);
+    }
+    let asked = prober.asked.len();
+    prober.pass(99);
+    let alone = |of: &&(u64, Question)| of.1.to == Some(mac("b")) && of.1.address == address(1);
+    let round = prober.asked[asked..].iter().filter(alone).count();
+    assert_eq!(round, usize::from(ASKS) - 1, "one in each round that followed");
+}
+
+#[test]
+fn who_only_announces_has_not_shown_that_it_hears_questions() {
+    let mut prober = Prober::new(duty());
+    prober.peer = false;
+    let voice = Voice { address: address(1), mac: mac("b"), link: lan(), answer: false };
+    prober.evidence.hear(&voice, prober.now);
+    prober.pass(60_000);
+    assert_eq!(prober.silent_at(), []);
+}
+
+#[test]
+fn a_host_that_changed_its_hardware_address_is_found_before_the_link_is_deaf() {
+    let hosts = Hosts::from([(host("c"), Some(mac("c")))]);
+    let mut evidence = Evidence::default();
+    evidence.assign(Duties::new(), BTreeMap::from([(lan(), hosts)]), BEGIN);
+    let voice = |mac| Voice { address: host("c"), mac, link: lan(), answer: true };
+    evidence.hear(&voice(mac("c")), BEGIN);
+    let mut now = BEGIN;
+    for _ in 0..20 {
+        now = evidence.next_deadline().unwrap();
+        for finding in evidence.look(now) {
+            let Finding::Ask(question) = finding else { panic!("{finding:?} at {now:?}") };
+            if question.to.is_none_or(|to| to == mac("d")) {
+                evidence.hear(&voice(mac("d")), now);
+            }
+        }
+    }
+    assert!(now.since(BEGIN) > Span::secs(3));
 }
 
 fn defence() -> Defence {
@@ -304,6 +377,18 @@ fn an_expired_peer_that_answers_lives_and_one_that_does_not_has_a_tenth_of_a_sec
         );
         assert_eq!(asked, if answers { 1 } else { usize::from(ASKS) });
     }
+}
+
+#[test]
+fn an_expired_peer_is_not_judged_where_nobody_has_answered_for_a_second() {
+    let mut prober = Prober::new(duty());
+    prober.pass(1_000);
+    (prober.peer, prober.third) = (false, false);
+    prober.pass(1_100);
+    prober.evidence.hear_out(name("b"), defence(), prober.now);
+    prober.pass(100);
+    let found = |of: &Finding| prober.found.iter().any(|(_, found)| found == of);
+    assert!(found(&Finding::Undecided(name("b"))) && !found(&Finding::Unanswering(name("b"))));
 }
 
 #[test]

@@ -114,7 +114,7 @@ impl Machine {
         if let Some(vip) = vip {
             if !stays {
                 successor = self.successor(address, vip);
-            } else if self.may_move(vip) {
+            } else if self.may_move(address, vip) {
                 better = self.better(address, vip);
             }
         }
@@ -126,16 +126,16 @@ impl Machine {
     }
 
     /// Whether anything but the loss of candidacy could move an address: most often nothing does, and looking is dear.
-    fn may_move(&self, vip: &Vip) -> bool {
+    fn may_move(&self, address: IpAddr, vip: &Vip) -> bool {
         let chosen = self.choices.failback || self.choices.rebalance;
-        vip.candidates.scored || chosen || self.is_deaf_for(vip)
+        vip.candidates.scored || chosen || self.is_deaf_for(address, vip)
     }
 
     /// A node to which the address should move as planned, though this one may keep it (R4).
     fn better(&self, address: IpAddr, vip: &Vip) -> Option<NodeName> {
         let score = |node: &NodeName| vip.candidates.nodes.get(node).map(|c| c.score);
         let mine = score(&self.me);
-        let deaf = self.is_deaf_for(vip);
+        let deaf = self.is_deaf_for(address, vip);
         let preferred = || {
             // Of several with the highest score the first in order, which is the marked one where there is a mark.
             order::order(address, vip, &self.view)
@@ -157,13 +157,10 @@ impl Machine {
         scored.or_else(|| relief.map(|(_, lighter)| lighter.clone()))
     }
 
-    /// Whether this node hears nobody wherever it might answer for `vip`.
-    fn is_deaf_for(&self, vip: &Vip) -> bool {
+    /// Whether this node hears nobody where it would answer for `address`.
+    fn is_deaf_for(&self, address: IpAddr, vip: &Vip) -> bool {
         let candidacy = vip.candidates.nodes.get(&self.me);
-        candidacy.is_some_and(|of| {
-            let mut links = usable(&self.links, &of.interfaces).peekable();
-            links.peek().is_some() && links.all(|link| link.deaf)
-        })
+        candidacy.is_some_and(|of| order::is_deaf(&self.links, &of.interfaces, address))
     }
 
     /// R4: a cold start waits for the sessions of all Ready nodes, or two periods.
@@ -186,7 +183,7 @@ impl Machine {
         let place = order::place(address, vip, &self.view, &self.me)?;
         // Others learn of it with the next write of the session.
         let last = || u64::try_from(order::order(address, vip, &self.view).len() - 1).ok();
-        if self.is_deaf_for(vip) { last() } else { Some(place) }
+        if self.is_deaf_for(address, vip) { last() } else { Some(place) }
     }
 
     /// A claim that no Service wants and whose holder is gone is deleted in hash order.
@@ -204,8 +201,8 @@ impl Machine {
         if self.stopping.is_some() {
             return long_enough(self.stopping) || !self.is_awaiting_successor(plan);
         }
-        if !plan.takes_part {
-            return !self.is_answering();
+        if !plan.takes_part && !self.is_answering() {
+            return true;
         }
         long_enough(self.drained) && self.is_answering()
     }

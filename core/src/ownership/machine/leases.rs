@@ -24,8 +24,12 @@ impl Machine {
         };
         let before: Option<BTreeMap<NodeName, Session>> = before;
         if before.is_some() && !self.rivals.is_empty() {
-            let settled: Vec<IpAddr> = std::mem::take(&mut self.rivals).into_keys().collect();
-            self.dirty.extend(settled);
+            // A list that began before the rival was heard says nothing of it.
+            let (settled, heard_later) =
+                std::mem::take(&mut self.rivals).into_iter().partition(|(_, at)| at.is_some());
+            let settled: BTreeMap<IpAddr, Option<Moment>> = settled;
+            self.rivals = heard_later;
+            self.dirty.extend(settled.into_keys());
         }
         if let LeaseEvent::Claim(_, Claim { address, .. }) | LeaseEvent::ClaimGone(address) = &event
         {
@@ -112,13 +116,14 @@ impl Machine {
         }
     }
 
-    /// From when on an owner that heard a rival, and has had no list since, is not to be called sure (R9).
+    /// From when on an owner that listed anew because of a rival, and was shown nothing, is not to be called sure (R9).
     pub(super) fn rival_due(&self) -> Option<Moment> {
-        self.rivals.values().min().map(|since| *since + RIVAL_SETTLED_WITHIN)
+        self.rivals.values().flatten().min().map(|asked| *asked + RIVAL_SETTLED_WITHIN)
     }
 
     pub(super) fn is_doubtful(&self, address: IpAddr, now: Moment) -> bool {
-        self.rivals.get(&address).is_some_and(|since| now >= *since + RIVAL_SETTLED_WITHIN)
+        let asked = self.rivals.get(&address).copied().flatten();
+        asked.is_some_and(|asked| now >= asked + RIVAL_SETTLED_WITHIN)
     }
 
     pub(super) fn doubt_rivalled(&mut self, now: Moment) {
@@ -147,6 +152,9 @@ impl Machine {
     pub(super) fn relist(&mut self, now: Moment) {
         if !self.left && self.relist_due().is_some_and(|at| now >= at) {
             self.relisted = Some(now);
+            for asked in self.rivals.values_mut() {
+                asked.get_or_insert(now);
+            }
             self.outputs.push_back(Output::ListAnew);
         }
     }

@@ -1,4 +1,4 @@
-//! What the wire lets this speaker know, and what it asks there: R7's evidence, R8's gate, R9's conflicts.
+//! What the wire lets this speaker know: R7's evidence, and R9's conflicts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -6,10 +6,9 @@ use std::net::IpAddr;
 use super::report::Cause;
 use super::{Machine, Output, Report};
 use crate::name::{LinkName, NodeName};
-use crate::ownership::choices::STOOD_STILL;
-use crate::ownership::claim::{self, State, Wire};
-use crate::ownership::evidence::duty::Surroundings;
-use crate::ownership::evidence::{Defence, Finding, Question, VETOED_FOR, Voice};
+use crate::ownership::claim::{self, State};
+use crate::ownership::evidence::duty::{Surroundings, is_in_earshot};
+use crate::ownership::evidence::{Defence, Finding, VETOED_FOR, Voice};
 use crate::ownership::order::usable;
 use crate::ownership::record::{Closed, ClosedWhy, Link};
 use crate::ownership::session::close;
@@ -17,7 +16,7 @@ use crate::time::{Moment, Span};
 use crate::wire::Mac;
 
 /// Between two reports of strangers that use one address.
-const STRANGER_INTERVAL: Span = Span::secs(1);
+const STRANGER_INTERVAL: Span = Span::secs(10);
 /// Duties follow claims at most so often; what opens and closes they follow at once.
 const ASSIGN_INTERVAL: Span = Span::millis(50);
 /// A session that has been expired for so long is closed whatever its speaker answers.
@@ -26,22 +25,14 @@ const VETO_ENDS: Span = Span::secs(60);
 const DEFENDED: usize = 16;
 /// How long a speaker answers its peers' probes for an address after its claim went: it lives, though it is silent.
 const VOUCHED_FOR: Span = Span::secs(10);
-/// So often at least the machine looks up while it answers, so that standing still is noticed.
-pub(super) const LOOK_UP: Span = Span::millis(150);
-/// Questions of one inquiry.
-const INQUIRIES: u64 = 2;
-/// Between two questions while a stranger has the address, and how long it must have been silent.
-const STRANGER_ASKED: Span = Span::secs(1);
-const STRANGER_GONE: Span = Span::millis(2500);
-
-/// The wire is asked for an address before it is answered for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Inquiry {
-    until: Moment,
-    next: Moment,
-    /// Whether strangers count: not when this speaker answered before, for to them it never yields (R9).
-    heeds_strangers: bool,
-    stranger: Option<Moment>,
+/// Who hears whether a peer lives that does not renew its session (R7).
+enum Hearing {
+    /// This node, if the peer answers.
+    Of(Defence),
+    /// Not this node, but others do: they judge.
+    ByOthers,
+    /// The peer owns nothing that it should answer for, or nobody is there to hear it.
+    None,
 }
 
 /// Who is around, as far as the wire's part depends on it.
@@ -96,7 +87,7 @@ impl Machine {
             if matches!(state, State::Owner { .. }) {
                 self.announcements.start(address, now);
             }
-            self.rivals.entry(address).or_insert(now);
+            self.rivals.entry(address).or_insert(None);
             self.want_list(now);
         }
         let state = claim::hear_rival(&state, now);
@@ -107,11 +98,16 @@ impl Machine {
     /// A stranger may send as fast as it likes; people are told at a measured pace.
     fn hear_stranger(&mut self, voice: &Voice, now: Moment) {
         let Voice { address, mac, .. } = *voice;
-        let own = self.links.iter().find(|link| link.name == voice.link).map(|link| link.mac);
+        // On a network where the address is not answered for, another may have it.
+        let Some(interfaces) = self.allowed_interfaces(address) else { return };
+        let mut links = usable(&self.links, &interfaces);
+        let Some(own) = links.find(|link| link.name == voice.link).map(|link| link.mac) else {
+            return;
+        };
         let Some(part) = self.parts.get_mut(&address) else { return };
         let inquiry = part.inquiry.as_mut().filter(|inquiry| inquiry.heeds_strangers);
         let barred = inquiry.is_some_and(|inquiry| {
-            inquiry.stranger = Some(now);
+            inquiry.hear_stranger(now);
             true
         });
         if !barred && !part.state.answers() {
@@ -123,81 +119,11 @@ impl Machine {
         }
     }
 
-    /// Begins to ask for `address` before it is answered for.
-    pub(super) fn inquire(&mut self, address: IpAddr, heeds_strangers: bool, now: Moment) {
-        let until = now + self.choices.periods.ask;
-        let part = self.parts.entry(address).or_default();
-        part.inquiry = Some(Inquiry { until, next: now, heeds_strangers, stranger: None });
-        self.inquiries.set(address, Some(now));
-    }
-
-    pub(super) fn wire(&self, address: IpAddr) -> Wire {
-        let inquiry = self.parts.get(&address).and_then(|part| part.inquiry.as_ref());
-        inquiry.map_or(Wire::Clear, |inquiry| Wire::Asked(inquiry.until))
-    }
-
-    /// R8's gate: what was answered before a pause is asked for before it is answered again.
-    pub(super) fn notice_pause(&mut self, now: Moment) {
-        if now.since(self.advanced_at) < STOOD_STILL || !self.is_answering() {
-            return;
-        }
-        let answering: Vec<IpAddr> = self
-            .parts
-            .iter()
-            .filter(|(_, part)| part.state.answers())
-            .map(|(address, _)| *address)
-            .collect();
-        for address in answering {
-            self.inquire(address, false, now);
-            self.enter(address, State::Asking, None, Cause::StoodStill, now);
-            self.dirty.insert(address);
-        }
-    }
-
-    /// Puts the questions that are due, and ends the inquiries that are over.
-    fn drive_inquiries(&mut self, now: Moment) -> bool {
-        let between = Span(self.choices.periods.ask.0 / INQUIRIES);
-        let mut progressed = false;
-        while let Some(address) = self.inquiries.pop_due(now) {
-            progressed = true;
-            let Some(part) = self.parts.get_mut(&address) else { continue };
-            let Some(inquiry) = &mut part.inquiry else { continue };
-            if let Some(heard) = inquiry.stranger {
-                inquiry.until = inquiry.until.max(heard + STRANGER_GONE);
-            }
-            if now >= inquiry.until {
-                part.inquiry = None;
-                self.dirty.insert(address);
-                continue;
-            }
-            let barred = inquiry.stranger.is_some();
-            let interval = if barred { STRANGER_ASKED } else { between };
-            let asks = now >= inquiry.next;
-            if asks {
-                inquiry.next = now + interval;
-            }
-            let due = inquiry.next.min(inquiry.until);
-            self.inquiries.set(address, Some(due));
-            if asks {
-                self.ask_all(address);
-            }
-        }
-        progressed
-    }
-
-    /// Asks everybody on the links where this speaker would answer for `address`.
-    fn ask_all(&mut self, address: IpAddr) {
-        let Some(interfaces) = self.allowed_interfaces(address) else { return };
-        for link in usable(&self.links, &interfaces) {
-            let question = Question { address, link: link.name.clone(), to: None };
-            self.outputs.push_back(Output::Ask(question));
-        }
-    }
-
     /// What the wire says of peers and links; whether anything followed.
     pub(super) fn consult_wire(&mut self, now: Moment) -> bool {
         self.assign(now);
         let progressed = self.drive_inquiries(now);
+        self.ask_for_held(now);
         let findings = match self.evidence.next_deadline() {
             Some(due) if due <= now => self.evidence.look(now),
             _ => Vec::new(),
@@ -208,7 +134,9 @@ impl Machine {
                 Finding::Ask(question) => self.outputs.push_back(Output::Ask(question)),
                 Finding::Silent(node) => self.close_peer(&node, ClosedWhy::Silent),
                 Finding::Deaf(link, deaf) => self.deafen(&link, deaf),
-                Finding::Alive(node) => self.peers.postpone(&node, now + VETOED_FOR),
+                Finding::Alive(node) | Finding::Undecided(node) => {
+                    self.peers.postpone(&node, now + VETOED_FOR);
+                }
                 Finding::Unanswering(node) => {
                     if self.peers.is_expired(&node, now) {
                         self.close_peer(&node, ClosedWhy::Expired);
@@ -251,46 +179,36 @@ impl Machine {
                 self.close_peer(&node, ClosedWhy::Expired);
                 continue;
             }
-            if self.is_deaf() && self.is_anybody_else_hearing(&node, now) {
-                self.peers.postpone(&node, now + VETOED_FOR);
-                continue;
-            }
-            match self.defence(&node, overdue) {
-                Some(defence) => self.evidence.hear_out(node, defence, now),
-                None => self.close_peer(&node, ClosedWhy::Expired),
+            match self.hearing(&node, overdue, now) {
+                Hearing::Of(defence) => self.evidence.hear_out(node, defence, now),
+                Hearing::ByOthers => self.peers.postpone(&node, now + VETOED_FOR),
+                Hearing::None => self.close_peer(&node, ClosedWhy::Expired),
             }
         }
         progressed
     }
 
-    /// What the peer is asked for; `None` when it has nothing that it could be asked for.
-    fn defence(&self, node: &NodeName, overdue: Span) -> Option<Defence> {
-        let (surroundings, session) = (self.surroundings()?, self.view.session(node)?);
-        let mut addresses = surroundings.within_earshot(session);
+    /// Who hears whether a peer lives whose session has been expired for so long.
+    fn hearing(&self, node: &NodeName, overdue: Span, now: Moment) -> Hearing {
+        let (Some(surroundings), Some(session)) = (self.surroundings(), self.view.session(node))
+        else {
+            return Hearing::None;
+        };
+        let answerable = surroundings.answerable(session);
+        let mut addresses = surroundings.within_earshot(session, &answerable);
         if addresses.is_empty() {
-            return None;
+            let mut others = self.view.open_sessions().filter(|of| {
+                of.node != self.me && of.node != *node && !self.peers.is_expired(&of.node, now)
+            });
+            let heard = !answerable.is_empty() && others.any(|of| is_in_earshot(of, session));
+            return if heard { Hearing::ByOthers } else { Hearing::None };
         }
         // Others each time, so that in the end all have been asked for.
         let turn = usize::try_from(overdue.0 / VETOED_FOR.0).unwrap_or(0) * DEFENDED;
         let start = turn % addresses.len();
         addresses.rotate_left(start);
         addresses.truncate(DEFENDED);
-        Some(Defence { addresses, macs: session.links.iter().map(|link| link.mac).collect() })
-    }
-
-    /// Whether none of this node's links hears anybody.
-    pub(super) fn is_deaf(&self) -> bool {
-        let mut links = self.links.iter().filter(|link| link.carrier).peekable();
-        links.peek().is_some() && links.all(|link| link.deaf)
-    }
-
-    fn is_anybody_else_hearing(&self, but: &NodeName, now: Moment) -> bool {
-        self.view.open_sessions().any(|session| {
-            session.node != self.me
-                && session.node != *but
-                && !self.peers.is_expired(&session.node, now)
-                && session.links.iter().any(|link| link.carrier && !link.deaf)
-        })
+        Hearing::Of(Defence { addresses, macs: session.links.iter().map(|of| of.mac).collect() })
     }
 
     fn surroundings(&self) -> Option<Surroundings<'_>> {

@@ -169,3 +169,21 @@ fn an_interface_that_the_advertisement_does_not_allow_does_not_count() {
     scene.candidates = all.into();
     assert_eq!(scene.order(), ["c", "a"]);
 }
+
+#[test]
+fn who_is_deaf_where_the_address_is_on_link_is_deaf_though_another_network_hears() {
+    let first = ALIKE[0];
+    let mut scene = alike();
+    let mut management = scene.of(first).links[0].clone();
+    management.name = "mgmt0".into();
+    management.prefixes = vec!["198.51.100.1/24".parse().unwrap()];
+    scene.of(first).links.push(management);
+    assert_eq!(scene.order()[0], first);
+    scene.of(first).links[0].deaf = true;
+    assert_eq!(scene.order()[2], first);
+    // An address that is on-link nowhere is answered for on all networks.
+    for node in ALIKE {
+        scene.of(node).links[0].prefixes = vec!["203.0.113.1/24".parse().unwrap()];
+    }
+    assert_eq!(scene.order()[0], first);
+}

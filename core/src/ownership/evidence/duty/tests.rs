@@ -1,5 +1,6 @@
 use super::*;
 use crate::ownership::fixtures::{address, claim, host, link, mac, name, plan, session, version};
+use crate::ownership::plan::{Candidates, Interfaces};
 use crate::ownership::record::{Claim, LeaseEvent};
 
 struct Scene {
@@ -139,4 +140,80 @@ fn an_owner_is_probed_where_its_addresses_are_on_link_and_on_no_other_network() 
     scene.view.show(LeaseEvent::Session(version(3), moved("a", 1, 3)));
     scene.view.show(LeaseEvent::Session(version(4), moved("b", 2, 3)));
     assert_eq!(probed(&scene), [("lan0".to_owned(), true), ("mgmt0".to_owned(), true)]);
+}
+
+/// Two nodes with two networks: addresses 1 and 2 are on-link in the first.
+fn dual_homed() -> Scene {
+    let links = |node: &str, host: u8| {
+        let mut management = link(node);
+        management.name = "mgmt0".into();
+        management.mac.0[1] = 1;
+        management.prefixes = vec![format!("198.51.100.{host}/24").parse().unwrap()];
+        vec![link(node), management]
+    };
+    let mut scene = scene(&[Session { links: links("b", 2), ..session("b", "1", 1) }]);
+    scene.links = links("a", 1);
+    let own = Session { links: links("a", 1), ..session("a", "1", 2) };
+    scene.view.show(LeaseEvent::Session(version(2), own));
+    scene
+}
+
+#[test]
+fn an_address_that_is_on_link_nowhere_is_heard_anywhere_whatever_else_its_owner_has() {
+    let mut scene = dual_homed();
+    let away: IpAddr = "203.0.113.9".parse().unwrap();
+    let vip = scene.plan.vips[&address(1)].clone();
+    scene.plan.vips.insert(away, vip);
+    let claim = Claim { address: away, ..claim(9, "b", "1") };
+    scene.view.show(LeaseEvent::Claim(version(3), claim));
+    let duties = scene.of(&name("a")).0;
+    let of = |link: &str| &duties[&(link.into(), name("b"))];
+    assert_eq!((of("mgmt0").addresses.clone(), of("mgmt0").anywhere), (vec![away], true));
+    assert!(!of("lan0").anywhere);
+}
+
+#[test]
+fn of_two_links_of_an_owner_on_one_segment_that_is_probed_on_which_it_answers() {
+    let mut second = link("b");
+    second.name = "lan1".into();
+    second.mac.0[1] = 1;
+    let mac = second.mac;
+    let mut scene = scene(&[Session { links: vec![link("b"), second], ..session("b", "1", 1) }]);
+    assert_eq!(scene.duty().unwrap().mac, link("b").mac);
+    for vip in scene.plan.vips.values_mut() {
+        let mut candidates = Candidates::clone(&vip.candidates);
+        for candidacy in candidates.nodes.values_mut() {
+            candidacy.interfaces = Interfaces::Only([LinkName::from("lan1")].into());
+        }
+        vip.candidates = candidates.into();
+    }
+    assert_eq!(scene.duty().unwrap().mac, mac);
+}
+
+#[test]
+fn who_is_to_be_heard_out_is_asked_where_this_node_hears() {
+    let mut scene = dual_homed();
+    // On-link nowhere: it may be asked for on both links.
+    for node in ["a", "b"] {
+        let mut moved = scene.view.session(&name(node)).unwrap().clone();
+        moved.renewal += 1;
+        moved.links[0].prefixes = vec!["203.0.113.1/24".parse().unwrap()];
+        if node == "a" {
+            scene.links.clone_from(&moved.links);
+        }
+        scene.view.show(LeaseEvent::Session(version(3), moved));
+    }
+    let places = |scene: &Scene| -> Vec<String> {
+        let me = name("a");
+        let (gateways, view, plan) = (&scene.gateways, &scene.view, &scene.plan);
+        let of = Surroundings { me: &me, links: &scene.links, gateways, view, plan };
+        let peer = scene.view.session(&name("b")).unwrap();
+        let found = of.within_earshot(peer, &of.answerable(peer));
+        found.into_iter().map(|(_, link, _)| link.to_string()).collect()
+    };
+    assert_eq!(places(&scene), ["lan0", "lan0"]);
+    scene.links[0].deaf = true;
+    assert_eq!(places(&scene), ["mgmt0", "mgmt0"]);
+    scene.links[1].deaf = true;
+    assert!(places(&scene).is_empty());
 }
