@@ -30,8 +30,8 @@ pub const EVENT_CAPACITY: usize = 1024;
 pub const WRITES_IN_FLIGHT: usize = 16;
 /// A write or a list that nobody has answered by then is sent once more (R7's closers cannot wait for TCP).
 const RESEND: Duration = Duration::from_millis(300);
-/// A write that nobody has answered by then is unknown: below the shortest renew period, so that one lost renewal
-/// leaves time for the next.
+/// A write that nobody has answered by then is unknown: below the usual renew period, so that one lost renewal leaves
+/// time for the next.
 const DEADLINE: Duration = Duration::from_millis(1500);
 
 /// Asks for a list. Clones ask the same watch.

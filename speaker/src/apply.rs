@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use herald_cluster::leases::{LeaseWatch, LeaseWriter};
 use herald_core::name::LinkName;
+use herald_core::ownership::choices::STOOD_STILL;
 use herald_core::ownership::evidence::Voice;
 use herald_core::ownership::machine::{Input, Machine, Neighbours, Output};
 use herald_core::ownership::plan::{Interfaces, Plan};
@@ -97,10 +98,11 @@ impl Speaker {
 
     /// Works until it is asked to stop and everything is handed over, or may not wait for that any longer (R5).
     pub async fn run(mut self) {
-        self.relink();
+        self.relink(self.now());
         loop {
             let inputs = self.next().await;
             let now = self.now();
+            self.take_losses(now);
             if inputs.is_empty() {
                 self.machine.handle_deadline(now);
             }
@@ -109,7 +111,10 @@ impl Speaker {
             }
             let left = self.carry_out();
             self.look_around();
-            self.hands.responder.beat();
+            // Who stood still within a turn carried out what was decided before: the next turn asks first (R8).
+            if self.now().since(now) < STOOD_STILL {
+                self.hands.responder.beat();
+            }
             self.hands.heartbeat.beat();
             if left {
                 return;
@@ -119,6 +124,13 @@ impl Speaker {
 
     fn now(&self) -> Moment {
         Moment(self.began.elapsed().as_millis().try_into().unwrap_or(u64::MAX))
+    }
+
+    /// What was not sent, or was lost unread, since the last turn is not counted as unanswered.
+    fn take_losses(&mut self, now: Moment) {
+        for link in self.hands.responder.take_losses() {
+            self.machine.handle(Input::Unsent(link), now);
+        }
     }
 
     /// What happened next; nothing when a deadline has come, or it is time for a beat.
@@ -142,25 +154,23 @@ impl Speaker {
                     batch.push(Happened::of_write(written));
                 }
             }
-            Some(heard) = ears.heard.recv() => {
-                batch.push(Happened::Heard(heard));
-                while batch.len() < BATCH && let Ok(heard) = ears.heard.try_recv() {
-                    batch.push(Happened::Heard(heard));
-                }
-            }
+            Some(heard) = ears.heard.recv() => batch.push(Happened::Heard(heard)),
             Ok(()) = ears.plans.changed() => {
                 let plan = ears.plans.borrow_and_update().clone();
                 batch.extend(plan.map(Happened::Plan));
             }
             Ok(()) = ears.links.changed() => batch.push(Happened::Links),
             Ok(_) = ears.stop.wait_for(|stop| *stop), if !stopping => {}
-            () = tokio::time::sleep_until(wake) => {
-                // An answer that is here has come in time, though it was not read yet.
-                while batch.len() < BATCH && let Ok(heard) = ears.heard.try_recv() {
-                    batch.push(Happened::Heard(heard));
-                }
-            }
+            () = tokio::time::sleep_until(wake) => {}
         }
+        // An answer that is here has come in time, though it was not read yet: it goes before what else there is.
+        let mut voices = Vec::new();
+        while voices.len() < BATCH
+            && let Ok(heard) = ears.heard.try_recv()
+        {
+            voices.push(Happened::Heard(heard));
+        }
+        batch.splice(0..0, voices);
         if !stopping && *self.ears.stop.borrow() {
             tracing::info!("asked to stop: handing over");
             batch.push(Happened::Input(Input::Stop));
@@ -177,7 +187,7 @@ impl Speaker {
                 self.machine.handle(Input::Plan(plan), now);
                 self.unjudged = true;
             }
-            Happened::Links => self.relink(),
+            Happened::Links => self.relink(now),
             Happened::Heard(heard) => {
                 tracing::trace!(address = %heard.address, mac = %heard.mac, link = %heard.link,
                     announced = heard.how == How::Announced, "another host has an address of ours");
@@ -188,7 +198,7 @@ impl Speaker {
         }
     }
 
-    fn relink(&mut self) {
+    fn relink(&mut self, now: Moment) {
         let links = self.ears.links.borrow_and_update().clone();
         let failed = self.hands.responder.set_links(&links).err().unwrap_or_default();
         for error in failed.iter().filter(|error| !self.shut.contains(&error.index)) {
@@ -200,8 +210,8 @@ impl Speaker {
         let mut records = links.records();
         // Where no question can be answered there is no link: this node must not own what it is silent about.
         records.retain(|link| !link.carrier || open.contains(&link.name));
-        self.machine.handle(Input::Gateways(links.gateways()), self.now());
-        self.machine.handle(Input::Links(records), self.now());
+        self.machine.handle(Input::Gateways(links.gateways()), now);
+        self.machine.handle(Input::Links(records), now);
         self.unjudged = true;
     }
 
@@ -219,7 +229,7 @@ impl Speaker {
         let open: HashSet<&LinkName> = self.hands.responder.open_links().collect();
         let all = self.ears.links.borrow().eligible().all(|(of, _)| open.contains(&of.name));
         if !all {
-            self.relink();
+            self.relink(self.now());
         }
     }
 
@@ -261,9 +271,7 @@ impl Speaker {
             self.hands.responder.vouch(vouched);
         }
         for question in questions {
-            if self.hands.responder.ask(&question).is_err() {
-                self.machine.handle(Input::Unsent(question.link), self.now());
-            }
+            self.hands.responder.ask(&question);
         }
         for (address, first) in announcements {
             if let Some(reach) = self.answers.get(&address) {

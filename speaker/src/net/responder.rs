@@ -4,7 +4,7 @@
 //! the speaker's loop                                          per eligible link: an ARP task, an NDP task
 //!   set_links(Links) ──opens, closes──────────────────────────▶ ┌──────────────────────────────┐
 //!   answer(changes) ────▶ table ◀──looked up under read lock─── │ frame ▶ judge ▶ answer       │
-//!   announce, ask ──▶ queue (OUTBOX each) ────────────────────▶ │ announcement, question       │
+//!   ask, announce ──▶ a queue of each (OUTBOX) ───────────────▶ │ question, announcement       │
 //!   Receiver<Heard> ◀── queue (HEARD) ◀──────────────────────── │ what others claim            │
 //! ```
 //!
@@ -17,16 +17,17 @@ mod port;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use herald_core::name::LinkName;
+use herald_core::ownership::choices::STOOD_STILL;
 use herald_core::ownership::evidence::Question;
 use herald_core::wire::{Mac, ndp};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use self::port::{Outgoing, Port};
+use self::port::{Announcement, Port};
 use super::count::{Counts, Drop};
 use super::groups::{Groups, Membership};
 use super::links::Links;
@@ -49,17 +50,12 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// 450 ms for both: no takeover is faster (R8).
+    /// The same for both: no takeover is faster (R8).
     fn default() -> Self {
-        let limit = Duration::from_millis(450);
+        let limit = Duration::from_millis(STOOD_STILL.0);
         Self { answer_within: limit, stalled_after: limit }
     }
 }
-
-/// A question that did not leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the question could not be sent")]
-pub struct NotAsked;
 
 /// What the tasks of all links share.
 #[derive(Debug)]
@@ -68,6 +64,8 @@ struct Shared {
     table: RwLock<Table>,
     counts: Arc<Counts>,
     heard: mpsc::Sender<Heard>,
+    /// Links on which questions did not leave or frames were lost, until somebody asks.
+    lossy: Mutex<BTreeSet<LinkName>>,
     began: Instant,
     /// Milliseconds from `began` to the last beat of the speaker's loop.
     beat: AtomicU64,
@@ -76,6 +74,14 @@ struct Shared {
 impl Shared {
     fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Something on `link` was not sent, or not read.
+    fn lose(&self, link: &LinkName) {
+        let mut lossy = self.lossy.lock().unwrap_or_else(PoisonError::into_inner);
+        if !lossy.contains(link) {
+            lossy.insert(link.clone());
+        }
     }
 
     fn is_stalled(&self) -> bool {
@@ -122,6 +128,7 @@ impl Responder {
             table: RwLock::default(),
             counts: Arc::default(),
             heard,
+            lossy: Mutex::default(),
             began: Instant::now(),
             beat: AtomicU64::new(0),
         });
@@ -213,24 +220,29 @@ impl Responder {
     pub fn announce(&self, address: IpAddr, on: &Reach, first: bool) {
         for (name, pair) in self.pairs.iter().filter(|(name, _)| on.includes(name)) {
             let gateways = if first { self.gateways(name, address) } else { Vec::new() };
-            self.post(pair.port(address), Outgoing::Announcement { address, gateways });
+            if pair.port(address).announce(Announcement { address, gateways }).is_err() {
+                self.shared.counts.drop_one(Drop::QueueFull);
+            }
         }
     }
 
-    /// Asks what `question` says, without saying who asks. Who answers is heard, if the address is listened for.
-    ///
-    /// # Errors
-    /// When the question will not leave: the link is not open, or too much waits for it already.
-    pub fn ask(&self, question: &Question) -> Result<(), NotAsked> {
+    /// Asks what `question` says, without saying who asks. Who answers is heard, if the address is listened for. That
+    /// it did not leave, because the link is not open or too much waits for it already, is learnt of
+    /// [`Responder::take_losses`].
+    pub fn ask(&self, question: &Question) {
         let Question { address, link, to } = question;
-        let pair = self.pairs.get(link).ok_or(NotAsked)?;
+        let Some(pair) = self.pairs.get(link) else { return self.shared.lose(link) };
         let from = self.links.get(link).and_then(|interface| interface.link_local);
         let from = from.unwrap_or(Ipv6Addr::UNSPECIFIED);
-        let outgoing = Outgoing::Question { address: *address, from, host: *to };
-        pair.port(*address).post(outgoing).map_err(|()| {
+        if pair.port(*address).ask(port::Question { address: *address, from, host: *to }).is_err() {
             self.shared.counts.drop_one(Drop::QueueFull);
-            NotAsked
-        })
+            self.shared.lose(link);
+        }
+    }
+
+    /// The links on which, since this was last asked, a question did not leave or what came in was lost unread.
+    pub fn take_losses(&self) -> BTreeSet<LinkName> {
+        std::mem::take(&mut *self.shared.lossy.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// From now on answers unicast probes of other speakers for these addresses, also while nobody else is answered, or does
@@ -256,12 +268,6 @@ impl Responder {
     pub fn open_links(&self) -> impl Iterator<Item = &LinkName> {
         let open = self.pairs.iter().filter(|(_, pair)| pair.arp.lives() && pair.ndp.lives());
         open.map(|(name, _)| name)
-    }
-
-    fn post(&self, port: &Port, outgoing: Outgoing) {
-        if port.post(outgoing).is_err() {
-            self.shared.counts.drop_one(Drop::QueueFull);
-        }
     }
 
     fn gateways(&self, link: &LinkName, address: IpAddr) -> Vec<IpAddr> {

@@ -213,7 +213,7 @@ fn ask_while_still(node: &Host, pause: Duration, ask: impl FnOnce()) {
 }
 
 #[test]
-fn nothing_is_answered_while_the_speakers_loop_stands_still() {
+fn nothing_is_answered_or_announced_while_the_speakers_loop_stands_still() {
     let (node, neighbour) = pair_with_prefixes();
     let stalled_after = Duration::from_millis(100);
     let speaker = Speaker::with(&node, Settings { stalled_after, ..Settings::default() });
@@ -224,6 +224,12 @@ fn nothing_is_answered_while_the_speakers_loop_stands_still() {
         prober.ask(&neighbour, vip);
         (speaker.counts.dropped(Drop::Stalled) > 0).then_some(())
     });
+    let stalled = speaker.counts.dropped(Drop::Stalled);
+    speaker.announce(&node, vip, true);
+    eventually("an announcement meets it, too", || {
+        (speaker.counts.dropped(Drop::Stalled) > stalled).then_some(())
+    });
+    assert_eq!(speaker.counts.addresses()[0].1.gratuitous_sent, 0);
     eventually("a question is answered after a beat", || {
         let before = speaker.counts.addresses()[0].1.responses_sent;
         speaker.at_once(&node, |responder| responder.beat());

@@ -2,7 +2,7 @@
 
 use herald_core::ownership::evidence::Question;
 use herald_core::wire::{Mac, arp, ndp};
-use herald_speaker::net::responder::{How, NotAsked};
+use herald_speaker::net::responder::How;
 use herald_speaker::net::socket::Protocol;
 
 use super::host::{LAN, pair};
@@ -63,9 +63,15 @@ fn who_answers_our_question_is_heard() {
             let address = vip.parse().unwrap();
             let question = Question { address, link: LAN.into(), to: host };
             speaker.at_once(&node, move |responder| {
-                assert_eq!(responder.ask(&question), Ok(()));
-                let elsewhere = Question { link: "lan9".into(), ..question };
-                assert_eq!(responder.ask(&elsewhere), Err(NotAsked), "there is no such link");
+                responder.ask(&question);
+                assert!(responder.take_losses().is_empty());
+                responder.ask(&Question { link: "lan9".into(), ..question });
+                assert_eq!(
+                    responder.take_losses(),
+                    ["lan9".into()].into(),
+                    "there is no such link"
+                );
+                assert!(responder.take_losses().is_empty(), "told once");
             });
             let heard = speaker.hears();
             assert_eq!((heard.address, heard.mac), (address, neighbour.mac));

@@ -1,5 +1,6 @@
 //! One protocol on one link: its socket, and the task that answers and announces by it.
 
+use std::fmt::Debug;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, PoisonError};
@@ -15,27 +16,34 @@ use super::super::socket::{OpenError, PacketSocket, Protocol, Received};
 use super::super::table::{Heard, Place};
 use super::Shared;
 
-/// Announcements and questions that wait for one socket. When it is full, further ones are dropped and counted: an
-/// announcement is repeated, and a gratuitous burst for more addresses than this is paced by its caller.
+/// Announcements that wait for one socket, and as many questions. When it is full, further ones are dropped and counted:
+/// an announcement is repeated, and a gratuitous burst for more addresses than this is paced by its caller.
 const OUTBOX: usize = 4096;
 /// Longer than any frame of the two protocols that makes sense; the NDP filter hands over no more.
 const FRAME: usize = 2048;
 /// After an error on receiving, so that one that stays does not spin.
 const AFTER_ERROR: Duration = Duration::from_millis(20);
 
-/// What leaves without having been asked for.
+/// `address` is here; each of `gateways` is asked for in its name.
 #[derive(Debug)]
-pub(super) enum Outgoing {
-    /// `address` is here; each of `gateways` is asked for in its name.
-    Announcement { address: IpAddr, gateways: Vec<IpAddr> },
-    /// Who has `address`? `from` is where an answer for IPv6 comes to.
-    Question { address: IpAddr, from: Ipv6Addr, host: Option<Mac> },
+pub(super) struct Announcement {
+    pub(super) address: IpAddr,
+    pub(super) gateways: Vec<IpAddr>,
+}
+
+/// Who has `address`? `from` is where an answer for IPv6 comes to.
+#[derive(Debug)]
+pub(super) struct Question {
+    pub(super) address: IpAddr,
+    pub(super) from: Ipv6Addr,
+    pub(super) host: Option<Mac>,
 }
 
 /// The handle of the task. Dropping it ends the task and closes the socket.
 #[derive(Debug)]
 pub(super) struct Port {
-    outbox: mpsc::Sender<Outgoing>,
+    questions: mpsc::Sender<Question>,
+    announcements: mpsc::Sender<Announcement>,
     task: JoinHandle<()>,
 }
 
@@ -53,21 +61,31 @@ impl Port {
         place: Place,
     ) -> Result<Self, OpenError> {
         let socket = PacketSocket::open(index, protocol)?;
-        let (outbox, outgoing) = mpsc::channel(OUTBOX);
+        let (questions, asked) = mpsc::channel(OUTBOX);
+        let (announcements, announced) = mpsc::channel(OUTBOX);
         let worker = Worker { shared, socket, protocol, place, lost: 0 };
-        Ok(Self { outbox, task: tokio::spawn(worker.run(outgoing)) })
+        let task = tokio::spawn(worker.run(asked, announced));
+        Ok(Self { questions, announcements, task })
     }
 
     pub(super) fn lives(&self) -> bool {
         !self.task.is_finished()
     }
 
-    /// Queues `outgoing`.
+    /// Queues `question`: before all announcements, for its answer is waited for.
     ///
     /// # Errors
     /// When the queue is full, or the task has ended.
-    pub(super) fn post(&self, outgoing: Outgoing) -> Result<(), ()> {
-        self.outbox.try_send(outgoing).map_err(|_| ())
+    pub(super) fn ask(&self, question: Question) -> Result<(), ()> {
+        self.questions.try_send(question).map_err(|_| ())
+    }
+
+    /// Queues `announcement`.
+    ///
+    /// # Errors
+    /// When the queue is full, or the task has ended.
+    pub(super) fn announce(&self, announcement: Announcement) -> Result<(), ()> {
+        self.announcements.try_send(announcement).map_err(|_| ())
     }
 }
 
@@ -80,10 +98,19 @@ struct Worker {
 }
 
 impl Worker {
-    async fn run(mut self, mut outgoing: mpsc::Receiver<Outgoing>) {
+    async fn run(
+        mut self,
+        mut questions: mpsc::Receiver<Question>,
+        mut announcements: mpsc::Receiver<Announcement>,
+    ) {
         let mut frame = [0; FRAME];
         loop {
             tokio::select! {
+                biased;
+                question = questions.recv() => match question {
+                    Some(question) => self.put(&question).await,
+                    None => return,
+                },
                 received = self.socket.recv(&mut frame) => match received {
                     Ok(received) => self.receive(&frame, received),
                     Err(error) => {
@@ -93,8 +120,8 @@ impl Worker {
                         tokio::time::sleep(AFTER_ERROR).await;
                     }
                 },
-                next = outgoing.recv() => match next {
-                    Some(next) => self.send_out(&next).await,
+                announcement = announcements.recv() => match announcement {
+                    Some(announcement) => self.announce(&announcement).await,
                     None => return,
                 },
             }
@@ -104,7 +131,10 @@ impl Worker {
     fn receive(&mut self, buffer: &[u8], received: Received) {
         let lost = received.lost.wrapping_sub(self.lost);
         self.lost = received.lost;
-        self.shared.counts.drop_many(Drop::Lost, lost.into());
+        if lost > 0 {
+            self.shared.counts.drop_many(Drop::Lost, lost.into());
+            self.shared.lose(&self.place.link);
+        }
         let frame = &buffer[..received.length.min(buffer.len())];
         let claim = {
             let table = self.shared.table.read().unwrap_or_else(PoisonError::into_inner);
@@ -127,6 +157,7 @@ impl Worker {
             let heard = Heard { address, mac, link, how, at: received.at };
             if self.shared.heard.try_send(heard).is_err() {
                 self.shared.counts.drop_one(Drop::HeardFull);
+                self.shared.lose(&self.place.link);
             }
         }
     }
@@ -150,21 +181,28 @@ impl Worker {
         })
     }
 
-    async fn send_out(&self, outgoing: &Outgoing) {
-        let sent = match outgoing {
-            Outgoing::Question { address, from, host } => {
-                let frame = question(*address, *from, self.place.mac, *host);
-                self.socket.send(&frame).await
-            }
-            Outgoing::Announcement { address, gateways } => self.announce(*address, gateways).await,
-        };
-        if let Err(error) = sent {
-            debug!(link = %self.place.link, ?outgoing, %error, "not sent");
-            self.shared.counts.drop_one(Drop::SendFailed);
+    async fn put(&self, question: &Question) {
+        let Question { address, from, host } = *question;
+        let frame = probe(address, from, self.place.mac, host);
+        if let Err(error) = self.socket.send(&frame).await {
+            self.fail(question, &error);
+            self.shared.lose(&self.place.link);
         }
     }
 
-    async fn announce(&self, address: IpAddr, gateways: &[IpAddr]) -> io::Result<()> {
+    async fn announce(&self, announcement: &Announcement) {
+        let Announcement { address, gateways } = announcement;
+        if let Err(error) = self.try_to_announce(*address, gateways).await {
+            self.fail(announcement, &error);
+        }
+    }
+
+    fn fail(&self, unsent: &dyn Debug, error: &io::Error) {
+        debug!(link = %self.place.link, ?unsent, %error, "not sent");
+        self.shared.counts.drop_one(Drop::SendFailed);
+    }
+
+    async fn try_to_announce(&self, address: IpAddr, gateways: &[IpAddr]) -> io::Result<()> {
         for frame in announcements(address, self.place.mac) {
             let count = |counters: &AddressCounters| increment(&counters.gratuitous_sent);
             self.send_while_answered(address, &frame, count).await?;
@@ -177,7 +215,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Sends `frame` when there is room, unless `address` is by then no longer answered for here.
+    /// Sends `frame` when there is room, unless `address` is by then no longer answered for here, or the speaker's loop
+    /// stands still: another may have the address by now.
     async fn send_while_answered(
         &self,
         address: IpAddr,
@@ -187,6 +226,10 @@ impl Worker {
         self.socket
             .when_writable(|socket| {
                 let table = self.shared.table.read().unwrap_or_else(PoisonError::into_inner);
+                if self.shared.is_stalled() {
+                    self.shared.counts.drop_one(Drop::Stalled);
+                    return Ok(());
+                }
                 match table.answer(address, &self.place.link) {
                     Ok(answer) => socket.try_send(frame).map(|()| count(&answer.counters)),
                     Err(_) => Ok(()),
@@ -220,7 +263,7 @@ fn question_of(address: IpAddr, gateway: IpAddr, mac: Mac) -> Option<Vec<u8>> {
 }
 
 /// The question who has `address` that changes nobody's cache.
-fn question(address: IpAddr, from: Ipv6Addr, mac: Mac, host: Option<Mac>) -> Vec<u8> {
+fn probe(address: IpAddr, from: Ipv6Addr, mac: Mac, host: Option<Mac>) -> Vec<u8> {
     match address {
         IpAddr::V4(v4) => {
             let destination = host.unwrap_or(Mac::BROADCAST);
