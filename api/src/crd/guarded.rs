@@ -39,6 +39,7 @@ impl<K: Resource> Guarded<K> {
             Self::Unreadable(object) => Offer {
                 created: crate::parse::created(&object.metadata),
                 labels: object.metadata.labels.clone().unwrap_or_default(),
+                accepted: false,
                 says: Err(vec![Refusal::Unreadable { fault: Arc::clone(&object.fault) }]),
             },
         }

@@ -39,7 +39,9 @@ pub fn offer(object: &L2Advertisement) -> (AdvertisementName, Offer<Advertisemen
     };
     let says = if refusals.is_empty() { Ok(Arc::new(advertisement)) } else { Err(refusals) };
     let labels = object.labels().clone();
-    (name, Offer { created: super::created(&object.metadata), labels, says })
+    let conditions = object.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let accepted = super::accepted(&object.metadata, conditions);
+    (name, Offer { created: super::created(&object.metadata), labels, accepted, says })
 }
 
 /// The preferences in their order. The same selector may stand there twice: the weights add up.

@@ -34,7 +34,9 @@ pub fn offer(object: &IPAddressPool) -> (PoolName, Offer<Pool>) {
         Err(refusals)
     };
     let labels = object.labels().clone();
-    (name, Offer { created: super::created(&object.metadata), labels, says })
+    let conditions = object.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let accepted = super::accepted(&object.metadata, conditions);
+    (name, Offer { created: super::created(&object.metadata), labels, accepted, says })
 }
 
 /// The ranges of all entries, in their order. No two may have an address in common.

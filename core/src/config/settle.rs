@@ -5,8 +5,10 @@
 //! version that was in force goes on. Of two pools that overlap, there comes first
 //!
 //! 1. one whose ranges are those already in force: the edit that made the overlap yields, not what it ran into;
-//! 2. the older object;
-//! 3. the one whose name sorts first.
+//! 2. one whose status says that it is in force as it stands: so a process that has just begun, and remembers nothing,
+//!    judges as those did that saw the edit;
+//! 3. the older object;
+//! 4. the one whose name sorts first.
 //!
 //! So a pool that is in force stays in force, in one version or another, until its object is deleted.
 
@@ -29,6 +31,8 @@ pub struct Offer<T> {
     pub labels: Labels,
     /// What it means, or all that is wrong with it (never empty).
     pub says: Result<Arc<T>, Vec<Refusal>>,
+    /// Whether its status says that what it says now is in force.
+    pub accepted: bool,
 }
 
 /// What all objects say now. An object that is not here does not exist.

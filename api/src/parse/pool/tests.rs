@@ -183,6 +183,24 @@ fn every_field_reaches_the_model() {
 }
 
 #[test]
+fn it_is_accepted_when_its_status_says_so_of_the_generation_that_it_is_in() {
+    let accepted = |generation: &str, condition: &str| {
+        let object = object(&format!(
+            "{{ metadata: {{ name: p, {generation} }}, spec: {{ addresses: [192.0.2.0/28] }}, \
+             status: {{ conditions: [{{ type: Accepted, {condition}, reason: r, message: m, \
+             lastTransitionTime: 2026-01-01T00:00:00Z }}] }} }}"
+        ));
+        offer(&object).1.accepted
+    };
+    assert!(accepted("generation: 2", "status: 'True', observedGeneration: 2"));
+    assert!(!accepted("generation: 2", "status: 'True', observedGeneration: 1"));
+    assert!(!accepted("generation: 2", "status: 'False', observedGeneration: 2"));
+    assert!(!accepted("", "status: 'True'"));
+    let silent = "{ metadata: { name: p, generation: 1 }, spec: { addresses: [192.0.2.0/28] } }";
+    assert!(!offer(&object(silent)).1.accepted);
+}
+
+#[test]
 fn what_is_not_said_has_its_default() {
     let pool = object("{ metadata: { name: p }, spec: { addresses: [192.0.2.0/28] } }");
     let pool = offer(&pool).1.says.expect("fine");

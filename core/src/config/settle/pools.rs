@@ -38,14 +38,15 @@ pub(super) fn settle(
 struct Contender<'a> {
     /// Its ranges are those that are in force already, so it can be in the way of no other such.
     settled: bool,
+    accepted: bool,
     created: i64,
     version: &'a Arc<Pool>,
     last_good: Option<&'a Arc<Pool>>,
 }
 
 impl Contender<'_> {
-    fn rank(&self) -> (bool, i64, &PoolName) {
-        (!self.settled, self.created, &self.version.name)
+    fn rank(&self) -> (bool, bool, i64, &PoolName) {
+        (!self.settled, !self.accepted, self.created, &self.version.name)
     }
 
     fn can_go_back(&self) -> bool {
@@ -71,7 +72,8 @@ fn contenders<'a>(
         };
         if let Some(version) = version {
             let settled = last_good.is_some_and(|last_good| last_good.ranges == version.ranges);
-            contenders.push(Contender { settled, created: offer.created, version, last_good });
+            let Offer { accepted, created, .. } = *offer;
+            contenders.push(Contender { settled, accepted, created, version, last_good });
         }
     }
     contenders
@@ -117,18 +119,17 @@ fn let_yield(mut contenders: Vec<Contender<'_>>, faults: &mut Faults) -> Pools {
     }
 }
 
-/// Brings into force what yielded to something that then had to yield itself, the oldest first.
+/// Brings into force what yielded to something that then had to yield itself, in the order of their ranks.
 fn give_another_chance(
     pools: &mut Pools,
     offers: &BTreeMap<PoolName, Offer<Pool>>,
     faults: &mut Faults,
 ) {
-    let mut waiting: Vec<(i64, &Arc<Pool>)> = offers
-        .iter()
-        .filter(|(name, _)| faults.contains_key(*name))
-        .filter_map(|(_, offer)| Some((offer.created, offer.says.as_ref().ok()?)))
-        .collect();
-    waiting.sort_by_key(|(created, says)| (*created, says.name.clone()));
+    let waiting = offers.iter().filter(|(name, _)| faults.contains_key(*name));
+    let mut waiting: Vec<(&Offer<Pool>, &Arc<Pool>)> =
+        waiting.filter_map(|(_, offer)| Some((offer, offer.says.as_ref().ok()?))).collect();
+    // Stable: equal ones stay in the order of names.
+    waiting.sort_by_key(|(offer, _)| (!offer.accepted, offer.created));
     let mut taken = Taken::default();
     pools.values().for_each(|pool| taken.take(pool));
     // One that goes in may leave room for another, so until a whole round brings nothing.

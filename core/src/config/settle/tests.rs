@@ -42,20 +42,21 @@ fn advertisement(name: &str, pools: &[&str]) -> Arc<Advertisement> {
 }
 
 /// Pools that can be read: name, when created, ranges.
+/// An offer about which its object's status says nothing.
+fn offer<T>(created: i64, says: Result<Arc<T>, Vec<Refusal>>) -> Offer<T> {
+    Offer { created, labels: Labels::new(), accepted: false, says }
+}
+
 fn readable(pools: &[(&str, i64, &[AddressRange])]) -> Offers {
-    let offer = |(name, created, ranges): &(&str, i64, &[AddressRange])| {
-        (
-            PoolName::from(*name),
-            Offer { created: *created, labels: Labels::new(), says: Ok(pool(name, ranges)) },
-        )
+    let one = |(name, created, ranges): &(&str, i64, &[AddressRange])| {
+        (PoolName::from(*name), offer(*created, Ok(pool(name, ranges))))
     };
-    Offers { pools: pools.iter().map(offer).collect(), ..Offers::default() }
+    Offers { pools: pools.iter().map(one).collect(), ..Offers::default() }
 }
 
 /// The same, and one that cannot be read.
 fn and_broken(mut offers: Offers, name: &str) -> Offers {
-    let says = Err(vec![Refusal::NoPrefixes]);
-    offers.pools.insert(name.into(), Offer { created: 0, labels: Labels::new(), says });
+    offers.pools.insert(name.into(), offer(0, Err(vec![Refusal::NoPrefixes])));
     offers
 }
 
@@ -106,6 +107,32 @@ fn an_edit_that_runs_into_another_pool_yields_even_if_its_object_is_older() {
     let said = "IPAddressPool old: 10.0.0.1-10.0.0.12 overlaps with already defined CIDR \
                 10.0.0.10-10.0.0.19 of pool \"young\". The last good version stays in force.";
     assert_eq!(sentences(&problems), [said]);
+}
+
+/// The same objects once their statuses say which of them are in force as they stand.
+fn told(mut offers: Offers, problems: &[Problem]) -> Offers {
+    for (name, offer) in &mut offers.pools {
+        let object = Object::Pool(name.clone());
+        offer.accepted = problems.iter().all(|problem| problem.object != object);
+    }
+    offers
+}
+
+#[test]
+fn who_has_just_begun_refuses_the_edit_that_was_refused_and_takes_no_other_pool_out() {
+    let before = readable(&[("old", 1, &[v4(1, 9)]), ("young", 2, &[v4(10, 19)])]);
+    let edited = readable(&[("old", 1, &[v4(1, 12)]), ("young", 2, &[v4(10, 19)])]);
+    let (before, _) = settle(&Configuration::default(), &before);
+    let (_, problems) = settle(&before, &edited);
+    let edited = told(edited, &problems);
+    let (fresh, problems) = settle(&Configuration::default(), &edited);
+    assert_eq!(in_force(&fresh), ["young 10.0.0.10-10.0.0.19"]);
+    let said = "IPAddressPool old: 10.0.0.1-10.0.0.12 overlaps with already defined CIDR \
+                10.0.0.10-10.0.0.19 of pool \"young\". No version of it is in force.";
+    assert_eq!(sentences(&problems), [said]);
+    // Whoever remembers more goes by that.
+    let (now, _) = settle(&before, &edited);
+    assert_eq!(now, before);
     assert!(now.knows_every_pool());
 }
 
@@ -177,13 +204,9 @@ fn an_advertisement_keeps_its_last_good_version_and_says_nothing_about_pools() {
     let refusal = Refusal::InvalidWeight { weight: 0, at: 0 };
     let offers = |first: Result<_, Vec<Refusal>>| {
         let mut offers = readable(&[("a", 1, &[v4(1, 9)])]);
-        offers
-            .advertisements
-            .insert("first".into(), Offer { created: 1, labels: Labels::new(), says: first });
-        let says = Ok(advertisement("second", &[]));
-        offers
-            .advertisements
-            .insert("second".into(), Offer { created: 1, labels: Labels::new(), says });
+        offers.advertisements.insert("first".into(), offer(1, first));
+        let second = offer(1, Ok(advertisement("second", &[])));
+        offers.advertisements.insert("second".into(), second);
         offers
     };
     let good = offers(Ok(advertisement("first", &["a"])));
@@ -234,12 +257,12 @@ fn ranges() -> impl Strategy<Value = Vec<AddressRange>> {
 }
 
 fn offers() -> impl Strategy<Value = Offers> {
-    let offer = (0..3_i64, proptest::option::weighted(0.9, ranges()));
-    proptest::collection::btree_map(0..6_usize, offer, 0..6).prop_map(|pools| {
-        let one = |(at, (created, ranges)): (usize, (i64, Option<Vec<AddressRange>>))| {
+    let object = (0..3_i64, any::<bool>(), proptest::option::weighted(0.9, ranges()));
+    proptest::collection::btree_map(0..6_usize, object, 0..6).prop_map(|pools| {
+        let one = |(at, (created, accepted, ranges)): (usize, (_, _, Option<Vec<_>>))| {
             let name = ["a", "b", "c", "d", "e", "f"][at];
             let says = ranges.map(|ranges| pool(name, &ranges)).ok_or(vec![Refusal::NoPrefixes]);
-            (PoolName::from(name), Offer { created, labels: Labels::new(), says })
+            (PoolName::from(name), Offer { accepted, ..offer(created, says) })
         };
         Offers { pools: pools.into_iter().map(one).collect(), ..Offers::default() }
     })
@@ -284,7 +307,13 @@ proptest! {
         for offers in steps {
             let (now, problems) = settle(&before, &offers);
             check(&before, &offers, &now, &problems);
-            prop_assert_eq!(&settle(&now, &offers), &(now.clone(), problems), "heard twice");
+            prop_assert_eq!(&settle(&now, &offers), &(now.clone(), problems.clone()), "heard twice");
+            let told = told(offers, &problems);
+            let (fresh, _) = settle(&Configuration::default(), &told);
+            for (name, offer) in told.pools.iter().filter(|(_, offer)| offer.accepted) {
+                prop_assert_eq!(fresh.pools().get(name), offer.says.as_ref().ok(), "{}", name);
+            }
+            prop_assert_eq!(settle(&now, &told).0, now.clone(), "who remembers is told nothing new");
             before = now;
         }
     }
