@@ -10,7 +10,7 @@ use herald_core::config::Object;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client, Resource, ResourceExt as _};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -37,7 +37,8 @@ pub async fn deliver(client: Client, namespace: &str, letter: &Letter) -> Outcom
                     field_manager: Some(FIELD_MANAGER.into()),
                     ..PatchParams::default()
                 };
-                api.patch_status(&id.name, &params, &patch).await.map(|_| Outcome::Landed)
+                let stored = api.patch_status(&id.name, &params, &patch).await?;
+                Ok(stored_as(&stored, letter))
             }
             Subject::Configuration(object) => {
                 let Content::Judgement(judgement) = &letter.content else {
@@ -104,8 +105,14 @@ where
         PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
     let patch = Patch::Merge(judgement_patch(letter, judgement));
     let stored = api.patch_status(name, &params, &patch).await?;
-    let same = stored.resource_version().as_deref() == Some(&*letter.version.resource_version);
-    Ok(if same { Outcome::Unchanged } else { Outcome::Landed })
+    Ok(stored_as(&stored, letter))
+}
+
+/// What the letter made of the object, by the answer to it. The server stores no version that says what the last one did: what
+/// is new may have no room in the schema, or an admission webhook may have taken it out.
+fn stored_as(answer: &impl ResourceExt, letter: &Letter) -> Outcome {
+    let same = answer.resource_version().as_deref() == Some(&*letter.version.resource_version);
+    if same { Outcome::Unchanged } else { Outcome::Landed }
 }
 
 /// The patch that puts a judgement into the status, for the version it was made of alone.

@@ -33,7 +33,8 @@ use tokio::time::Instant;
 
 /// The wait after a first failure; it doubles with each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
-/// The longest wait between two attempts.
+/// The longest wait between two attempts, and how long a Service must be left as it was written to until what is written
+/// to it again counts as new.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Between two letters to one object of configuration: while many Services come and go, its counters follow at this pace.
 const PACE: Duration = Duration::from_millis(500);
@@ -66,6 +67,21 @@ pub enum Content {
     Unmark,
     /// What the status of an object of configuration says of it.
     Judgement(Judgement),
+}
+
+impl Content {
+    /// Whether both make the same of an object, whenever they came to say it.
+    fn says_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Addresses { addresses, pool, terms, allocated },
+                Self::Addresses { addresses: list, pool: of, terms: under, allocated: said },
+            ) => (addresses, pool, terms) == (list, of, under) && allocated.says_as(said),
+            (Self::Unmark, Self::Unmark) => true,
+            (Self::Judgement(judgement), Self::Judgement(other)) => judgement.says_as(other),
+            (Self::Addresses { .. } | Self::Unmark | Self::Judgement(_), _) => false,
+        }
+    }
 }
 
 /// What the status of an object of configuration says of it: all of it.
@@ -143,12 +159,24 @@ struct Sent {
     failures: u32,
 }
 
+/// What a Service was last told, and for how long.
+#[derive(Debug)]
+struct Told {
+    content: Content,
+    /// How often it has been told again.
+    repeats: u32,
+    /// From when on it may be told the same once more.
+    again: Instant,
+}
+
 /// The letters that are out.
 #[derive(Debug, Default)]
 pub struct Outbox {
     sent: BTreeMap<Subject, Sent>,
     /// Until when no other letter goes to an object of configuration.
     paces: BTreeMap<Subject, Instant>,
+    /// What Services were told within the last while.
+    told: BTreeMap<ServiceId, Told>,
     healed: u64,
 }
 
@@ -178,10 +206,15 @@ impl Shown<'_> {
 }
 
 impl Outbox {
-    /// Forgets every letter whose end the watch has shown. Returns what there is to tell of those that were stored and
-    /// whose answer was lost, or is later than the watch.
-    pub fn reconcile<'a>(&mut self, shown: impl Fn(&Subject) -> Option<Shown<'a>>) -> Vec<Note> {
+    /// Forgets every letter whose end the watch has shown, and what is long past. Returns what there is to tell of those that
+    /// were stored and whose answer was lost, or is later than the watch.
+    pub fn reconcile<'a>(
+        &mut self,
+        shown: impl Fn(&Subject) -> Option<Shown<'a>>,
+        now: Instant,
+    ) -> Vec<Note> {
         let mut notes = Vec::new();
+        self.told.retain(|_, told| now < told.again + LONGEST_WAIT);
         self.sent.retain(|subject, sent| {
             let Some(shown) = shown(subject) else { return false };
             if !is_newer(shown.version, &sent.letter.version) {
@@ -204,7 +237,7 @@ impl Outbox {
     /// What the planner must count as held besides what the watch shows.
     pub fn unechoed(&self) -> BTreeMap<ServiceId, Unechoed> {
         let claims = self.sent.values().filter_map(|sent| match (&sent.letter, sent.state) {
-            (_, State::Refused(_)) => None,
+            (_, State::Refused(_) | State::Unchanged) => None,
             (Letter { subject: Subject::Service(id), content, .. }, state) => {
                 let Content::Addresses { addresses, .. } = content else { return None };
                 let landed = state == State::Landed;
@@ -215,30 +248,34 @@ impl Outbox {
         claims.collect()
     }
 
-    /// Whether a new letter for that object may go: none is out for its present version, or what was sent was refused
-    /// long enough ago.
+    /// Whether any new letter for that object may go: none is out for its present version, or what was sent changed nothing,
+    /// or was refused long enough ago.
     pub fn is_open(&self, subject: &Subject, now: Instant) -> bool {
         match self.sent.get(subject).map(|sent| sent.state) {
-            None => true,
+            None | Some(State::Unchanged) => true,
             Some(State::Refused(until)) => until <= now,
-            Some(
-                State::InFlight
-                | State::Landed
-                | State::Unchanged
-                | State::Overtaken(_)
-                | State::Unclear(_),
-            ) => false,
+            Some(State::InFlight | State::Landed | State::Overtaken(_) | State::Unclear(_)) => {
+                false
+            }
         }
     }
 
-    /// From when on a letter with this judgement may go to that object: `None` when the watch must show something first.
-    pub fn opens(&self, object: &Subject, judgement: &Judgement, now: Instant) -> Option<Instant> {
-        let new = self.sent.get(object).is_some_and(|sent| match &sent.letter.content {
-            Content::Judgement(last) => sent.state == State::Unchanged && !last.says_as(judgement),
-            Content::Addresses { .. } | Content::Unmark => false,
-        });
-        let open = new || self.is_open(object, now);
-        open.then(|| self.paces.get(object).copied().unwrap_or(now).max(now))
+    /// From when on a letter of this content may go to that object: `None` when the watch must show something first.
+    pub fn opens(&self, subject: &Subject, content: &Content, now: Instant) -> Option<Instant> {
+        let sent = self.sent.get(subject).filter(|sent| sent.state == State::Unchanged);
+        if sent.is_some_and(|sent| sent.letter.content.says_as(content))
+            || !self.is_open(subject, now)
+        {
+            return None;
+        }
+        let from = match subject {
+            Subject::Configuration(_) => self.paces.get(subject).copied(),
+            Subject::Service(id) => {
+                let told = self.told.get(id).filter(|told| told.content.says_as(content));
+                told.map(|told| told.again)
+            }
+        };
+        Some(from.map_or(now, |from| from.max(now)))
     }
 
     /// The letters to send again now, as they were.
@@ -261,13 +298,30 @@ impl Outbox {
 
     /// The letter leaves.
     pub fn send(&mut self, letter: &Letter, now: Instant) {
-        if let Subject::Configuration(_) = letter.subject {
-            self.paces.retain(|_, until| *until > now);
-            self.paces.insert(letter.subject.clone(), now + PACE);
+        match &letter.subject {
+            Subject::Configuration(_) => {
+                self.paces.retain(|_, until| *until > now);
+                self.paces.insert(letter.subject.clone(), now + PACE);
+            }
+            // The same letter once more is no repetition: the last attempt may have come to nothing.
+            Subject::Service(_) if self.sent.contains_key(&letter.subject) => {}
+            Subject::Service(id) => self.tell(id, &letter.content, now),
         }
         let failures = self.sent.get(&letter.subject).map_or(0, |sent| sent.failures);
         let sent = Sent { letter: letter.clone(), state: State::InFlight, failures };
         self.sent.insert(letter.subject.clone(), sent);
+    }
+
+    fn tell(&mut self, id: &ServiceId, content: &Content, now: Instant) {
+        let last = self.told.get(id).filter(|told| told.content.says_as(content));
+        let told = match last.map(|told| told.repeats) {
+            None => Told { content: content.clone(), repeats: 0, again: now },
+            Some(repeats) => {
+                let (content, again) = (content.clone(), now + wait_after(repeats));
+                Told { content, repeats: repeats.saturating_add(1), again }
+            }
+        };
+        self.told.insert(id.clone(), told);
     }
 
     /// The letter's end. Returns what there is to tell.
@@ -276,14 +330,16 @@ impl Outbox {
         if sent.letter.version != letter.version || sent.state != State::InFlight {
             return Vec::new();
         }
-        let doubling = 1_u32.checked_shl(sent.failures).unwrap_or(u32::MAX);
-        let again = now + FIRST_WAIT.saturating_mul(doubling).min(LONGEST_WAIT);
+        let again = now + wait_after(sent.failures);
         match outcome {
-            Outcome::Landed | Outcome::Unchanged => {
-                let stored = outcome == Outcome::Landed;
-                sent.state = if stored { State::Landed } else { State::Unchanged };
-                self.healed += u64::from(stored && sent.letter.heals);
+            Outcome::Landed => {
+                sent.state = State::Landed;
+                self.healed += u64::from(sent.letter.heals);
                 return std::mem::take(&mut sent.letter.notes);
+            }
+            Outcome::Unchanged => {
+                sent.state = State::Unchanged;
+                return Vec::new();
             }
             Outcome::Overtaken => sent.state = State::Overtaken(again),
             Outcome::Unclear => sent.state = State::Unclear(again),
@@ -292,6 +348,12 @@ impl Outbox {
         sent.failures = sent.failures.saturating_add(1);
         Vec::new()
     }
+}
+
+/// How long to wait after an attempt that so many in vain came before.
+fn wait_after(attempts: u32) -> Duration {
+    let doubling = 1_u32.checked_shl(attempts).unwrap_or(u32::MAX);
+    FIRST_WAIT.saturating_mul(doubling).min(LONGEST_WAIT)
 }
 
 /// Whether `shown` is another object than `planned`, or a later version of it.

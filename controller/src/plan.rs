@@ -138,7 +138,7 @@ impl Planner {
     /// is: which of two watches is ahead must not decide where a Service's address comes from.
     pub fn plan(&mut self, snapshot: &Snapshot, outbox: &mut Outbox, now: Instant) -> Decision {
         let mut decision = Decision {
-            notes: outbox.reconcile(|subject| shown(snapshot, subject)),
+            notes: outbox.reconcile(|subject| shown(snapshot, subject), now),
             ..Decision::default()
         };
         let ours: Vec<&Ours> = snapshot
@@ -170,12 +170,14 @@ impl Planner {
             // The watch of Namespaces lags behind that of Services: the verdict is no more than a guess.
             !by_labels || self.namespaces.contains_key(&ours.demand.id.namespace)
         });
-        decision.letters = services::letters(snapshot, judged, outbox, now);
+        let letters = services::letters(snapshot, judged, outbox, now);
+        decision.letters = letters.now;
         let judgements = self.judging.judge(snapshot, &decision.figures.pools, outbox, now);
         decision.letters.extend(judgements.letters);
         decision.notes.extend(judgements.notes);
         let settles = self.settles.filter(|_| decision.figures.untouched > 0);
-        decision.again = settles.into_iter().chain(judgements.again).min();
+        let agains = [settles, letters.again, judgements.again];
+        decision.again = agains.into_iter().flatten().min();
         decision
     }
 

@@ -86,6 +86,18 @@ fn only_an_answer_that_rules_storage_out_counts_as_one() {
 }
 
 #[test]
+fn a_write_whose_answer_shows_the_version_that_it_was_sent_to_has_changed_nothing() {
+    let answer = |version: &str| {
+        let mut service = Service::default();
+        service.metadata.resource_version = Some(version.to_owned());
+        service
+    };
+    let letter = letter(Content::Unmark);
+    assert_eq!(stored_as(&answer("9"), &letter), Outcome::Unchanged);
+    assert_eq!(stored_as(&answer("10"), &letter), Outcome::Landed);
+}
+
+#[test]
 fn a_judgement_is_the_whole_status_for_the_version_it_was_made_of() {
     let condition = Condition {
         type_: "Accepted".to_owned(),

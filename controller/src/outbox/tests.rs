@@ -64,7 +64,7 @@ fn show_saying(outbox: &mut Outbox, resource_version: &str, list: &str, message:
     let said = AddressAllocated { since, ..allocated(message) };
     let allocated = Some(&said);
     let shown = Shown { version: &version, addresses: &addresses, allocated };
-    outbox.reconcile(|_| Some(shown)).len()
+    outbox.reconcile(|_| Some(shown), Instant::now()).len()
 }
 
 fn claim(outbox: &Outbox) -> Option<(Vec<IpAddr>, bool)> {
@@ -159,16 +159,85 @@ async fn a_refused_write_claims_nothing_and_another_may_go_later() {
     assert!(outbox.due(now + LONGEST_WAIT).is_empty());
 }
 
+/// An admission webhook may strip all that a letter would change.
+#[tokio::test(start_paused = true)]
+async fn what_changes_nothing_claims_nothing_and_keeps_back_no_letter_that_says_something_else() {
+    let mut outbox = Outbox::default();
+    let (first, now) = (letter("9", "10.0.0.1"), Instant::now());
+    outbox.send(&first, now);
+    assert!(outbox.ended(&first, Outcome::Unchanged, now).is_empty(), "there is nothing to tell");
+    show(&mut outbox, "9", "");
+    assert_eq!((claim(&outbox), outbox.wake(), outbox.take_healed()), (None, None, 0));
+    let later = now + Duration::from_secs(3600);
+    assert_eq!(outbox.opens(&subject(), &first.content, later), None, "not for ever in vain");
+    let second = letter("9", "10.0.0.2");
+    assert!(outbox.is_open(&subject(), now));
+    assert_eq!(outbox.opens(&subject(), &second.content, now), Some(now));
+    outbox.send(&second, now);
+    assert_eq!(outbox.ended(&second, Outcome::Landed, now).len(), 1);
+    assert_eq!(claim(&outbox), Some((addresses("10.0.0.2"), true)));
+    show(&mut outbox, "10", "10.0.0.2");
+    assert_eq!(outbox.opens(&subject(), &first.content, now), Some(now), "it is another version");
+}
+
+/// Writes the letter as soon as it may go, and somebody undoes it. Returns how long it had to wait.
+async fn write_in_vain(outbox: &mut Outbox, letter: &mut Letter) -> u128 {
+    let began = Instant::now();
+    let from = outbox.opens(&subject(), &letter.content, began).unwrap();
+    tokio::time::advance(from - began).await;
+    outbox.send(letter, Instant::now());
+    outbox.ended(letter, Outcome::Landed, Instant::now());
+    let number: u64 = letter.version.resource_version.parse().unwrap();
+    letter.version = version(&(number + 2).to_string());
+    show(outbox, &letter.version.resource_version, "");
+    (from - began).as_millis()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_undoes_each_time_is_written_again_at_growing_intervals() {
+    let mut outbox = Outbox::default();
+    let (mut letter, mut waits) = (letter("9", "10.0.0.1"), Vec::new());
+    for _ in 0..11 {
+        waits.push(write_in_vain(&mut outbox, &mut letter).await);
+    }
+    assert_eq!(waits, [0, 0, 250, 500, 1000, 2000, 4000, 8000, 16000, 30000, 30000]);
+    let (now, other) = (Instant::now(), super::tests::letter("9", "10.0.0.2"));
+    assert_eq!(outbox.opens(&subject(), &other.content, now), Some(now), "other words go at once");
+    // Once it has been left alone for long enough it is as the first time.
+    tokio::time::advance(LONGEST_WAIT * 2).await;
+    show(&mut outbox, &letter.version.resource_version, "");
+    for _ in 0..2 {
+        assert_eq!(write_in_vain(&mut outbox, &mut letter).await, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_that_is_sent_again_because_nobody_answered_is_no_repetition() {
+    let mut outbox = Outbox::default();
+    let mut letter = letter("9", "10.0.0.1");
+    for _ in 0..5 {
+        outbox.send(&letter, Instant::now());
+        outbox.ended(&letter, Outcome::Unclear, Instant::now());
+        tokio::time::advance(LONGEST_WAIT).await;
+    }
+    outbox.send(&letter, Instant::now());
+    outbox.ended(&letter, Outcome::Landed, Instant::now());
+    letter.version = version("10");
+    show(&mut outbox, "10", "");
+    assert_eq!(write_in_vain(&mut outbox, &mut letter).await, 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_service_that_is_gone_or_another_of_its_name_is_forgotten() {
     let mut outbox = Outbox::default();
     let letter = letter("9", "10.0.0.1");
     outbox.send(&letter, Instant::now());
-    outbox.reconcile(|_| None);
+    outbox.reconcile(|_| None, Instant::now());
     assert_eq!(claim(&outbox), None);
     outbox.send(&letter, Instant::now());
     let other = Version { uid: "v".into(), resource_version: "3".into() };
-    outbox.reconcile(|_| Some(Shown { version: &other, addresses: &[], allocated: None }));
+    let shown = Shown { version: &other, addresses: &[], allocated: None };
+    outbox.reconcile(|_| Some(shown), Instant::now());
     assert_eq!(claim(&outbox), None);
     // Its carrier comes back late and finds nobody to tell.
     assert!(outbox.ended(&letter, Outcome::Landed, Instant::now()).is_empty());
@@ -191,8 +260,12 @@ fn pool() -> Subject {
     Subject::Configuration(Object::Pool("gold".into()))
 }
 
+fn content(judgement: &Judgement) -> Content {
+    Content::Judgement(judgement.clone())
+}
+
 fn judging(resource_version: &str, judgement: &Judgement) -> Letter {
-    let content = Content::Judgement(judgement.clone());
+    let content = content(judgement);
     Letter { subject: pool(), content, ..letter(resource_version, "") }
 }
 
@@ -200,17 +273,25 @@ fn judging(resource_version: &str, judgement: &Judgement) -> Letter {
 async fn an_object_of_configuration_is_written_to_at_a_pace() {
     let mut outbox = Outbox::default();
     let (began, said) = (Instant::now(), judgement(1, 1));
-    assert_eq!(outbox.opens(&pool(), &said, began), Some(began), "the first goes at once");
+    assert_eq!(
+        outbox.opens(&pool(), &content(&said), began),
+        Some(began),
+        "the first goes at once"
+    );
     let letter = judging("9", &said);
     outbox.send(&letter, began);
     outbox.ended(&letter, Outcome::Landed, began);
-    assert_eq!(outbox.opens(&pool(), &judgement(2, 1), began), None, "the watch lags");
+    assert_eq!(outbox.opens(&pool(), &content(&judgement(2, 1)), began), None, "the watch lags");
     show(&mut outbox, "10", "");
-    assert_eq!(outbox.opens(&pool(), &judgement(2, 1), began), Some(began + PACE));
+    assert_eq!(outbox.opens(&pool(), &content(&judgement(2, 1)), began), Some(began + PACE));
     let later = began + PACE + Duration::from_millis(1);
-    assert_eq!(outbox.opens(&pool(), &judgement(2, 1), later), Some(later));
+    assert_eq!(outbox.opens(&pool(), &content(&judgement(2, 1)), later), Some(later));
     let other = Subject::Configuration(Object::Pool("iron".into()));
-    assert_eq!(outbox.opens(&other, &said, began), Some(began), "each has a pace of its own");
+    assert_eq!(
+        outbox.opens(&other, &content(&said), began),
+        Some(began),
+        "each has a pace of its own"
+    );
     assert!(outbox.is_open(&subject(), began));
 }
 
@@ -225,11 +306,11 @@ async fn what_a_schema_has_no_room_for_is_not_written_for_ever_and_keeps_nothing
     show(&mut outbox, "9", "");
     let later = now + Duration::from_secs(3600);
     // The condition is made anew each time, as none is ever seen.
-    assert_eq!(outbox.opens(&pool(), &judgement(1, 2), later), None);
-    assert_eq!(outbox.opens(&pool(), &judgement(2, 2), later), Some(later));
+    assert_eq!(outbox.opens(&pool(), &content(&judgement(1, 2)), later), None);
+    assert_eq!(outbox.opens(&pool(), &content(&judgement(2, 2)), later), Some(later));
     assert_eq!(outbox.wake(), None);
     let letter = judging("9", &judgement(2, 2));
     outbox.send(&letter, later);
     outbox.ended(&letter, Outcome::Landed, later);
-    assert_eq!(outbox.opens(&pool(), &judgement(3, 3), later + PACE), None);
+    assert_eq!(outbox.opens(&pool(), &content(&judgement(3, 3)), later + PACE), None);
 }

@@ -176,12 +176,12 @@ impl Judge<'_> {
             return;
         }
         let subject = Subject::Configuration(object);
-        let judgement = Judgement { counters, conditions };
-        match self.outbox.opens(&subject, &judgement, self.now) {
+        let content = Content::Judgement(Judgement { counters, conditions });
+        match self.outbox.opens(&subject, &content, self.now) {
             Some(from) if from <= self.now => self.judgements.letters.push(Letter {
                 subject,
                 version: configured.version.clone(),
-                content: Content::Judgement(judgement),
+                content,
                 notes: Vec::new(),
                 heals: false,
             }),

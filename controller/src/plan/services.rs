@@ -15,30 +15,57 @@ use crate::outbox::{Content, Letter, Outbox, Subject};
 use crate::tell;
 use crate::watch::Snapshot;
 
-/// The letters that may go now: first those that change addresses, which clients wait for, then those that only change
-/// words.
+/// What there is to write to Services.
+#[derive(Default)]
+pub(super) struct Letters {
+    /// The letters that may go now: first those that change addresses, which clients wait for, then those that only change
+    /// words.
+    pub(super) now: Vec<Letter>,
+    /// When the next letter may go that may not go yet.
+    pub(super) again: Option<Instant>,
+}
+
+/// What there is to write to those that were `judged`, and to those that are no LoadBalancers any more.
 pub(super) fn letters<'a>(
     snapshot: &Snapshot,
     judged: impl Iterator<Item = (&'a Ours, &'a Verdict)>,
     outbox: &Outbox,
     now: Instant,
-) -> Vec<Letter> {
-    let (mut letters, mut words) = (Vec::new(), Vec::new());
+) -> Letters {
+    let (mut letters, mut words) = (Letters::default(), Vec::new());
     let time = Timestamp::now();
     for (ours, verdict) in judged {
         let subject = Subject::Service(ours.demand.id.clone());
         if outbox.is_open(&subject, now)
             && let Some((changes, letter)) = letter(subject, ours, verdict, time)
+            && letters.may_go(&letter, outbox, now)
         {
             match changes {
-                Changes::Addresses => letters.push(letter),
+                Changes::Addresses => letters.now.push(letter),
                 Changes::Words => words.push(letter),
             }
         }
     }
-    letters.append(&mut words);
-    letters.extend(unmark(snapshot, outbox, now));
+    letters.now.append(&mut words);
+    for letter in unmark(snapshot) {
+        if letters.may_go(&letter, outbox, now) {
+            letters.now.push(letter);
+        }
+    }
     letters
+}
+
+impl Letters {
+    /// Whether the letter may go now; it is remembered when it may later.
+    fn may_go(&mut self, letter: &Letter, outbox: &Outbox, now: Instant) -> bool {
+        match outbox.opens(&letter.subject, &letter.content, now) {
+            Some(from) if from <= now => true,
+            later => {
+                self.again = self.again.into_iter().chain(later).min();
+                false
+            }
+        }
+    }
 }
 
 /// What a letter changes, at the most.
@@ -108,17 +135,16 @@ fn is_news(before: Option<&AddressAllocated>, now: &AddressAllocated, why: &Why)
 }
 
 /// Services that were LoadBalancers of ours, or of a controller before us, and still say so.
-fn unmark(snapshot: &Snapshot, outbox: &Outbox, now: Instant) -> Vec<Letter> {
+fn unmark(snapshot: &Snapshot) -> impl Iterator<Item = Letter> {
     let former = snapshot.services.iter().filter_map(|(id, asked)| match asked.as_ref() {
         Asked::NotOurs(NotOurs::Former(version)) => Some((id, version)),
         _ => None,
     });
-    let letters = former.map(|(id, version)| Letter {
+    former.map(|(id, version)| Letter {
         subject: Subject::Service(id.clone()),
         version: version.clone(),
         content: Content::Unmark,
         notes: Vec::new(),
         heals: false,
-    });
-    letters.filter(|letter| outbox.is_open(&letter.subject, now)).collect()
+    })
 }

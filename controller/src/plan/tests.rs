@@ -391,6 +391,26 @@ async fn who_has_never_seen_a_pool_clears_nothing_and_says_so_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn words_that_somebody_removes_each_time_come_back_ever_later() {
+    let mut world = World::new(&[("gold", &["10.0.0.0/24"])]);
+    world.service("a", &json!({}));
+    world.settled().await;
+    let waits = [0, 0, 250, 500, 1000];
+    for wait in waits.map(std::time::Duration::from_millis) {
+        let began = Instant::now();
+        if !wait.is_zero() {
+            assert_eq!(world.turn().0, Vec::<String>::new());
+            assert_eq!(world.plan().again, Some(began + wait));
+        }
+        tokio::time::advance(wait).await;
+        assert_eq!(world.turn().0, ["a 10.0.0.0 gold"], "after {wait:?}");
+        world.change("a", "status", "conditions", json!([]));
+    }
+    world.service("b", &json!({}));
+    assert_eq!(world.turn().0, ["b 10.0.0.1 gold"], "nobody else waits for it");
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_is_no_load_balancer_any_more_loses_its_mark_once() {
     let mut world = World::new(&[("gold", &["10.0.0.0/24"])]);
     let mut former = status(&[], "gold");
