@@ -42,7 +42,8 @@ pub enum Status {
     True,
     /// It has none.
     False,
-    /// It has none, and what it asks for may be in a pool that could not be read.
+    /// It has none, and what it asks for may be in a pool that could not be read; or it keeps one of a pool of which no
+    /// version is in force.
     Unknown,
 }
 
@@ -70,11 +71,13 @@ impl AddressAllocated {
         })
     }
 
-    /// The condition that goes with `verdict` for a Service that bears `before`; `None` for one that stays untouched.
+    /// The condition that goes with `verdict` for a Service that bears `before`; `None` for one that is told nothing: pools
+    /// are just being changed, or none has ever been seen.
     ///
     /// The time moves only when the status does.
     pub fn of(verdict: &Verdict, before: Option<&Self>, now: Timestamp) -> Option<Self> {
         let status = match (&verdict.outcome, &verdict.lacks) {
+            (Outcome::Untouched, Some(Why::PoolNotInForce { .. })) => Status::Unknown,
             (Outcome::Untouched, _) => return None,
             (Outcome::Granted(_), _) => Status::True,
             (Outcome::Nothing, Some(Why::PoolsNotKnown)) => Status::Unknown,
@@ -129,8 +132,11 @@ pub fn bounded(mut text: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use herald_core::address::Family;
     use herald_core::allocation::Grant;
+    use herald_core::config::Refusal;
     use herald_core::why::address::RequestFault;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -140,8 +146,12 @@ mod tests {
         Timestamp::from_second(second).expect("in range")
     }
 
+    fn granted_addresses() -> Vec<IpAddr> {
+        vec!["10.0.0.1".parse().expect("v4"), "fd00::1".parse().expect("v6")]
+    }
+
     fn granted(lacks: Option<Why>) -> Verdict {
-        let addresses = vec!["10.0.0.1".parse().expect("v4"), "fd00::1".parse().expect("v6")];
+        let addresses = granted_addresses();
         let outcome = Outcome::Granted(Grant { pool: "gold".into(), addresses });
         Verdict { outcome, lost: None, lacks }
     }
@@ -179,6 +189,12 @@ mod tests {
         let untouched =
             Verdict { outcome: Outcome::Untouched, lost: None, lacks: Some(Why::PoolsNotKnown) };
         assert_eq!(of(untouched), None);
+        let (pool, refusal) = ("gold".into(), Box::new(Refusal::NoPrefixes));
+        let why = Why::PoolNotInForce { addresses: granted_addresses(), pool, refusal };
+        let kept = Verdict { outcome: Outcome::Untouched, lost: None, lacks: Some(why) };
+        let said = "Unknown PoolNotInForce: [\"10.0.0.1\" \"fd00::1\"] stays with the service, and \
+                    nobody promises an answer: pool gold is not in force: pool has no prefixes defined";
+        assert_eq!(of(kept).as_deref(), Some(said));
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Metrics {
         herald.register("doubles_healed", help, metrics.healed.clone());
         let help = "Services that lack an address, by reason";
         herald.register("services_lacking", help, metrics.lacking.clone());
-        let help = "Services left as they are because not every pool is known";
+        let help = "Services left as they are because no pool in force is theirs";
         herald.register("services_untouched", help, metrics.untouched.clone());
         metrics
     }

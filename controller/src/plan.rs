@@ -43,7 +43,7 @@ pub struct Figures {
     pub pools: Vec<PoolFigures>,
     /// Services that lack something, by reason.
     pub lacking: BTreeMap<&'static str, u64>,
-    /// Services left untouched because not every pool is known.
+    /// Services left untouched because it is not known whether what they have is right.
     pub untouched: u64,
 }
 
@@ -99,10 +99,11 @@ impl Planner {
         if !same {
             let before = self.judging.configuration().pools().clone();
             self.judging.settle(snapshot);
-            let (pools, refused) = (self.judging.configuration().pools(), self.judging.refused());
+            let configuration = self.judging.configuration();
+            let (pools, refused) = (configuration.pools(), configuration.refused());
             let changed = *pools != before;
-            if changed || refused != *self.pools.refused() {
-                self.pools = Pools::new(pools.values().cloned()).with_refused(refused);
+            if changed || refused != self.pools.refused() {
+                self.pools = Pools::new(pools.values().cloned()).with_refused(refused.clone());
             }
             if changed {
                 self.pools_changed = true;
@@ -151,18 +152,18 @@ impl Planner {
             .collect();
         let demands: Vec<&Demand> = ours.iter().map(|ours| &ours.demand).collect();
         let unechoed = outbox.unechoed();
-        let known = self.judging.configuration().knows_every_pool();
+        let seen = self.judging.configuration().has_seen_a_pool();
         let settled = self.have_settled(now);
         let world = World {
             pools: &self.pools,
-            stray: if known && settled { Stray::Clear } else { Stray::Keep },
+            stray: if seen && settled { Stray::Clear } else { Stray::Keep },
             namespaces: &self.namespaces,
             demands: &demands,
             unechoed: &unechoed,
         };
         let plan = allocation::plan(&world);
         decision.figures = self.figures(&plan);
-        if !known && snapshot.pools.is_empty() {
+        if !seen {
             decision.notes.extend(self.no_pool_yet(decision.figures.untouched));
         }
         let by_labels = self.pools.iter().any(selects_namespaces);

@@ -74,6 +74,7 @@ pub fn lacking(about: &ObjectReference, id: &ServiceId, why: &Why, has_one: bool
             let message = format!("invalid requested loadbalancer IPs: {why}");
             (Severity::Warning, "LoadBalancerFailed", message)
         }
+        Why::PoolNotInForce { .. } => (Severity::Warning, why.reason(), why.to_string()),
         Why::PoolExhausted { .. } | Why::PoolLacksFamily { .. } if has_one => {
             let message = format!("cannot assign additional IP in PreferDualStack: {why}");
             (Severity::Normal, "AdditionalAssignFailed", message)

@@ -29,13 +29,14 @@ pub struct World<'a> {
     pub unechoed: &'a BTreeMap<ServiceId, Unechoed>,
 }
 
-/// What becomes of an address in a status that no known pool holds.
+/// What becomes of an address in a status that no pool in force holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stray {
-    /// It is cleared, as MetalLB does: every pool is known.
+    /// It is cleared, as MetalLB does, unless it is of a pool of which no version is in force: see [`refused_pool_of`].
+    ///
+    /// [`refused_pool_of`]: crate::config::refused_pool_of
     Clear,
-    /// It stays: a pool may exist that could not be read, none has been seen since the start, or pools are just being
-    /// changed.
+    /// It stays: no pool has been seen since the start, or pools are just being changed.
     Keep,
 }
 
@@ -117,8 +118,9 @@ impl Verdict {
 /// 1. **Keep.** A Service whose held addresses all still fit keeps them, in their order. They fit when one pool holds
 ///    them all, gives them and serves the Service, they are of its families (`PreferDual` may hold one), they are what
 ///    it asks for by name, and no Service that was here before has them, unless the two share. A Service whose request
-///    contradicts itself keeps what fits without the request. Under [`Stray::Keep`] a Service that holds an address of
-///    no pool, or asks for an unknown pool, is left untouched.
+///    contradicts itself keeps what fits without the request. A Service that holds an address of a refused pool, or asks
+///    for such a pool, is left untouched and told so; under [`Stray::Keep`] also one that holds an address of no pool, or
+///    asks for an unknown pool, and this is told to nobody.
 /// 2. **Keep in part.** Of the others each reserves what it held and still could use (the pool of the first address
 ///    that fits decides), so that nobody below is given it. The rest is given up.
 /// 3. **Exact requests** are given, all or nothing: before Services that take what comes.

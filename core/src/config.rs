@@ -11,7 +11,10 @@ mod settle;
 
 pub use advertised::{BgpAdvertisement, Unadvertised, unadvertised};
 pub use refusal::{EntryFault, Refusal, SelectorFault};
-pub use settle::{Configuration, InForce, Object, Offer, Offers, Problem, settle};
+pub use settle::{
+    Configuration, InForce, Object, Offer, Offers, Problem, RefusedPool, RefusedPools,
+    refused_pool_of, settle,
+};
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use herald_api::crd::configuration_state::Verdict;
-use herald_core::config::{Configuration, Object, Offers, Pool, Problem, SETTLING, settle};
-use herald_core::label::Labels;
+use herald_core::config::{Configuration, Offers, Pool, Problem, SETTLING, settle};
 use herald_core::name::{NodeName, PoolName, ServiceId};
 use herald_core::ownership::eligibility;
 use herald_core::ownership::plan::Plan;
@@ -46,7 +45,7 @@ impl Planner {
             nodes: (*snapshot.nodes).clone(),
             pools: self.configuration.pools().values().cloned().collect(),
             former_pools: self.former.values().cloned().collect(),
-            broken_pools: self.broken_pools(snapshot),
+            refused_pools: self.configuration.refused().clone(),
             advertisements: self.configuration.advertisements().values().cloned().collect(),
             services: services.values().filter_map(|service| (**service).clone()).collect(),
             endpoints: endpoints(services, slices),
@@ -89,16 +88,6 @@ impl Planner {
     /// Whether any pool or advertisement is in force.
     pub fn is_configured(&self) -> bool {
         !self.configuration.pools().is_empty()
-    }
-
-    /// The pools that exist and have no version in force, as after a start while their objects are broken.
-    fn broken_pools(&self, snapshot: &Snapshot) -> BTreeMap<PoolName, Labels> {
-        let pools = &snapshot.pools;
-        let unknown = self.configuration.unknown().iter().filter_map(|object| match object {
-            Object::Pool(name) => Some((name.clone(), pools.get(name)?.labels.clone())),
-            Object::Advertisement(_) => None,
-        });
-        unknown.collect()
     }
 
     fn settle(&mut self, snapshot: &Snapshot) {
@@ -151,6 +140,7 @@ mod tests {
 
     use herald_api::parse;
     use herald_core::config::Offer;
+    use herald_core::label::Labels;
     use serde::de::DeserializeOwned;
     use serde_json::{Value, json};
 

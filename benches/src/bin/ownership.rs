@@ -86,7 +86,7 @@ fn world(local: bool) -> World {
             allocation: None,
         })],
         former_pools: Vec::new(),
-        broken_pools: BTreeMap::new(),
+        refused_pools: BTreeMap::new(),
         advertisements: vec![Arc::new(Advertisement {
             name: "advertisement".into(),
             pools: BTreeSet::new(),

@@ -9,9 +9,7 @@ use std::sync::Arc;
 
 use herald_api::crd::{ACCEPTED, Counters, Statement, conditions, without_effect};
 use herald_cluster::events::Note;
-use herald_core::config::{
-    Configuration, InForce, Object, Offer, Offers, Problem, Refusal, settle, unadvertised,
-};
+use herald_core::config::{Configuration, Object, Offer, Offers, Problem, settle, unadvertised};
 use herald_core::label::Labels;
 use herald_core::name::PoolName;
 use jiff::Timestamp;
@@ -79,17 +77,6 @@ impl Judging {
     /// Why the present version of an object is not in force; empty when every one is.
     pub(super) fn problems(&self) -> &[Problem] {
         &self.problems
-    }
-
-    /// The pools that exist and of which no version is in force, each with the first thing that is wrong with it.
-    pub(super) fn refused(&self) -> BTreeMap<PoolName, Refusal> {
-        let refused = self.problems.iter().filter_map(|problem| match &problem.object {
-            Object::Pool(name) if problem.in_force == InForce::Nothing => {
-                Some((name.clone(), problem.refusals.first()?.clone()))
-            }
-            Object::Pool(_) | Object::Advertisement(_) => None,
-        });
-        refused.collect()
     }
 
     /// Judges every object of the snapshot. `figures` are those of the pools in force.

@@ -86,7 +86,10 @@ fn letter(
     let (demand, before) = (&ours.demand, ours.allocated.as_ref());
     let allocated = AddressAllocated::of(verdict, before, time)?;
     let (addresses, pool, terms) = match &verdict.outcome {
-        Outcome::Untouched => return None,
+        // Words change and nothing else.
+        Outcome::Untouched => {
+            (demand.held.clone(), demand.recorded_pool.clone(), ours.recorded_terms.clone())
+        }
         Outcome::Granted(grant) => {
             (grant.addresses.clone(), Some(grant.pool.clone()), ours.terms.clone())
         }
@@ -102,7 +105,7 @@ fn letter(
     notes.extend(verdict.lost.as_ref().map(|why| tell::cleared(&about, &demand.id, why)));
     notes.extend(tell::allocated(&about, &demand.held, &addresses));
     if let Some(why) = verdict.lacks.as_ref().filter(|why| is_news(before, &allocated, why)) {
-        notes.extend(tell::lacking(&about, &demand.id, why, verdict.grant().is_some()));
+        notes.extend(tell::lacking(&about, &demand.id, why, !addresses.is_empty()));
     }
     if !stays || before.is_none() {
         notes.extend(ours.deprecated.iter().map(|key| tell::deprecated(&about, key)));

@@ -198,10 +198,11 @@ impl Auditor {
             })
             .collect();
         let demands: Vec<&Demand> = ours.iter().map(|ours| &ours.demand).collect();
-        let known = self.configuration.knows_every_pool();
+        let pools = Pools::new(self.configuration.pools().values().cloned());
+        let seen = self.configuration.has_seen_a_pool();
         let world = World {
-            pools: &Pools::new(self.configuration.pools().values().cloned()),
-            stray: if known { Stray::Clear } else { Stray::Keep },
+            pools: &pools.with_refused(self.configuration.refused().clone()),
+            stray: if seen { Stray::Clear } else { Stray::Keep },
             namespaces: &snapshot
                 .namespaces
                 .iter()

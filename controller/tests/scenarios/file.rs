@@ -164,7 +164,11 @@ fn check_service(cluster: &Cluster, key: &Key, expected: &Expected) -> Result<()
     if let Some(reason) = &expected.condition {
         let condition = condition(service, ALLOCATED).ok_or("has no condition of ours")?;
         equal("condition", &condition["reason"].as_str(), &Some(reason.as_str()))?;
-        let status = if expected.addresses.is_empty() { "False" } else { "True" };
+        let status = match (reason.as_str(), expected.addresses.is_empty()) {
+            ("PoolNotInForce" | "PoolsNotKnown", _) => "Unknown",
+            (_, true) => "False",
+            (_, false) => "True",
+        };
         equal("condition's status", &condition["status"].as_str(), &Some(status))?;
         says(condition["message"].as_str().unwrap_or_default(), &expected.says)?;
     }

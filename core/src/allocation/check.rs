@@ -264,18 +264,44 @@ impl<'a> Checker<'a> {
         could.then(|| Violation::Waits(self.id(at)))
     }
 
+    /// Whether nobody can say if what the Service has is right: of one address which pool it is of, or of the pool that
+    /// is asked for whether it holds them.
+    fn is_unknown(&self, at: usize) -> bool {
+        let (demand, before, pools) = (self.demand(at), self.before(at), self.world.pools);
+        let in_force = |address: &IpAddr| {
+            pools.iter().any(|pool| pool.ranges.iter().any(|range| range.contains(*address)))
+        };
+        let refused = |name: &PoolName| pools.refused().contains_key(name);
+        let of_refused = |address: &IpAddr| {
+            let mut refused = pools.refused().values();
+            refused.any(|pool| pool.ranges.iter().any(|range| range.contains(*address)))
+        };
+        let mut strays = before.iter().filter(|address| !in_force(address));
+        let wanted = demand.wants.as_ref().ok().and_then(|wants| wants.pool.as_ref());
+        !before.is_empty()
+            && match self.world.stray {
+                Stray::Keep => {
+                    strays.next().is_some()
+                        || wanted.is_some_and(|name| pools.iter().all(|pool| pool.name != *name))
+                }
+                Stray::Clear => {
+                    let recorded = demand.recorded_pool.as_ref().is_some_and(refused);
+                    strays.any(|address| recorded || of_refused(address))
+                        || wanted.is_some_and(refused)
+                }
+            }
+    }
+
     fn reasons(&self, at: usize) -> Option<Violation> {
         let (demand, verdict) = (self.demand(at), &self.plan.verdicts[at]);
         let (before, after) = (self.before(at), self.after(at));
-        if self.untouched(at) {
-            let strays = before.iter().any(|address| {
-                self.world.pools.iter().all(|p| p.ranges.iter().all(|r| !r.contains(*address)))
-            });
-            let wants = demand.wants.as_ref().ok().and_then(|wants| wants.pool.as_ref());
-            let unknown =
-                wants.is_some_and(|name| self.world.pools.iter().all(|p| p.name != *name));
-            let founded = self.world.stray == Stray::Keep && (strays || unknown);
-            return (!founded).then(|| Violation::Shunned(self.id(at)));
+        match (self.untouched(at), self.is_unknown(at)) {
+            (true, true) => {
+                return verdict.lacks.is_none().then(|| Violation::Unexplained(self.id(at)));
+            }
+            (true, false) => return Some(Violation::Shunned(self.id(at))),
+            (false, true) => return Some(Violation::Moved(self.id(at))),
+            (false, false) => {}
         }
         let some_lost = before.iter().any(|address| !after.contains(address));
         let satisfied = demand.wants.is_ok()

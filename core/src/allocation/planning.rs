@@ -64,7 +64,8 @@ struct Draft {
 
 enum Fit {
     Whole,
-    Unknown,
+    /// Nobody can say, for this reason.
+    Unknown(Why),
 }
 
 struct Planning<'a> {
@@ -105,7 +106,7 @@ impl<'a> Planning<'a> {
             return;
         }
         let fit = self.fits(demand, held).and_then(|fit| match fit {
-            Fit::Unknown => Ok(fit),
+            Fit::Unknown(_) => Ok(fit),
             Fit::Whole => held
                 .iter()
                 .try_for_each(|address| self.ledger.admit(at, *address, true))
@@ -128,14 +129,14 @@ impl<'a> Planning<'a> {
                     Ok(_) => Some(Why::FamilyMismatch { addresses: held.to_vec(), families }),
                 };
             }
-            Ok(Fit::Unknown) => {
+            Ok(Fit::Unknown(why)) => {
                 for address in held {
                     if self.ledger.admit(at, *address, true).is_ok() {
                         self.ledger.occupy(at, *address);
                         draft.addresses.push(*address);
                     }
                 }
-                draft.lacks = Some(Why::PoolsNotKnown);
+                draft.lacks = Some(why);
                 draft.stage = Stage::Untouched;
             }
             Err(why) => draft.lost = Some(why),
@@ -146,13 +147,8 @@ impl<'a> Planning<'a> {
     fn fits(&self, demand: &Demand, held: &[IpAddr]) -> Result<Fit, Why> {
         let pools = self.world.pools;
         let wants = demand.wants.as_ref().ok();
-        if self.world.stray == Stray::Keep {
-            let wants_unknown = wants
-                .and_then(|wants| wants.pool.as_ref())
-                .is_some_and(|pool| pools.named(pool).is_none());
-            if wants_unknown || held.iter().any(|address| pools.holding(*address).is_none()) {
-                return Ok(Fit::Unknown);
-            }
+        if let Some(why) = self.unknown(demand, wants, held) {
+            return Ok(Fit::Unknown(why));
         }
         let families = demand.families.clone()?;
         let at = common_pool(pools, held)?;
@@ -175,6 +171,23 @@ impl<'a> Planning<'a> {
             }
             _ => Ok(Fit::Whole),
         }
+    }
+
+    /// Why nobody can say whether the Service may go on with what it holds; `None` when that can be said.
+    fn unknown(&self, demand: &Demand, wants: Option<&Wants>, held: &[IpAddr]) -> Option<Why> {
+        let pools = self.world.pools;
+        let is_stray = |address: &&IpAddr| pools.holding(**address).is_none();
+        let wanted = wants.and_then(|wants| wants.pool.as_ref());
+        if self.world.stray == Stray::Keep {
+            let wants_unknown = wanted.is_some_and(|pool| pools.named(pool).is_none());
+            let unknown = wants_unknown || held.iter().any(|address| is_stray(&address));
+            return unknown.then_some(Why::PoolsNotKnown);
+        }
+        let strays = held.iter().filter(is_stray);
+        let of = strays.filter_map(|address| pools.refused_pool_of(demand, *address)).next();
+        let (name, pool) = pools.refused().get_key_value(of.or(wanted)?)?;
+        let (addresses, refusal) = (held.to_vec(), Box::new(pool.refusal.clone()));
+        Some(Why::PoolNotInForce { addresses, pool: name.clone(), refusal })
     }
 
     /// Whether the pool gives these addresses, which it holds, to that Service.
@@ -446,7 +459,8 @@ impl<'a> Planning<'a> {
     }
 
     fn unknown_pool(&self, name: &PoolName) -> Why {
-        let refusal = self.world.pools.refused().get(name).cloned().map(Box::new);
+        let refused = self.world.pools.refused().get(name);
+        let refusal = refused.map(|pool| Box::new(pool.refusal.clone()));
         Why::UnknownPool { pool: name.clone(), refusal }
     }
 

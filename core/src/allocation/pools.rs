@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::address::{Family, bits, is_buggy};
 use crate::allocation::demand::Demand;
-use crate::config::{Pool, Refusal, ServiceAllocation};
+use crate::config::{Pool, RefusedPools, ServiceAllocation, refused_pool_of};
 use crate::label::Labels;
 use crate::name::PoolName;
 
@@ -25,7 +25,7 @@ pub struct Pools {
     /// Who may give to a Service that names nothing: pinned pools by priority, then the others, each by name.
     automatic: Vec<usize>,
     /// Pools that are there and give nothing, because no version of them is in force.
-    refused: BTreeMap<PoolName, Refusal>,
+    refused: RefusedPools,
 }
 
 impl Pools {
@@ -47,18 +47,18 @@ impl Pools {
             (0..pools.len()).filter(|at| pools[*at].auto_assign).collect();
         // The sort is stable, so equal ranks stay in the order of names.
         automatic.sort_by_key(|at| rank(pools[*at].allocation.as_ref()));
-        Self { pools, by_name, by_address, automatic, refused: BTreeMap::new() }
+        Self { pools, by_name, by_address, automatic, refused: RefusedPools::new() }
     }
 
-    /// The same, and besides them pools that exist and of which no version is in force, each with what is wrong with it.
-    /// They give nothing, and are named to whom they could have served.
-    pub fn with_refused(mut self, refused: BTreeMap<PoolName, Refusal>) -> Self {
+    /// The same, and besides them pools that exist and of which no version is in force. They give nothing, and are named to
+    /// whom they could have served.
+    pub fn with_refused(mut self, refused: RefusedPools) -> Self {
         self.refused = refused;
         self
     }
 
     /// The pools that exist and of which no version is in force.
-    pub const fn refused(&self) -> &BTreeMap<PoolName, Refusal> {
+    pub const fn refused(&self) -> &RefusedPools {
         &self.refused
     }
 
@@ -80,6 +80,11 @@ impl Pools {
     /// The pool one of whose ranges holds `address`.
     pub fn holding(&self, address: IpAddr) -> Option<&Pool> {
         self.at_address(address).map(|at| self.at(at))
+    }
+
+    /// The refused pool that `address` is of, which the demand holds and no pool in force.
+    pub(super) fn refused_pool_of(&self, demand: &Demand, address: IpAddr) -> Option<&PoolName> {
+        refused_pool_of(&self.refused, address, demand.recorded_pool.as_ref())
     }
 
     pub(super) fn len(&self) -> usize {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::check::check;
 use super::*;
 use crate::address::{AddressRange, Family};
-use crate::config::{Pool, Refusal, ServiceAllocation};
+use crate::config::{Pool, Refusal, RefusedPool, RefusedPools, ServiceAllocation};
 use crate::label::{Labels, Requirement, Selector};
 use crate::port::{Port, Protocol};
 
@@ -18,7 +18,7 @@ use crate::port::{Port, Protocol};
 struct Owned {
     pools: Vec<Arc<Pool>>,
     /// Pools of which no version is in force.
-    refused: BTreeMap<PoolName, Refusal>,
+    refused: RefusedPools,
     stray: Stray,
     namespaces: Namespaces,
     demands: Vec<Demand>,
@@ -55,7 +55,9 @@ impl Owned {
                     written.map_or(&demand.held, |written| &written.addresses).clone()
                 }
             };
-            demand.recorded_pool = verdict.grant().map(|grant| grant.pool.clone());
+            if verdict.outcome != Outcome::Untouched {
+                demand.recorded_pool = verdict.grant().map(|grant| grant.pool.clone());
+            }
             demand.changed &= verdict.outcome == Outcome::Untouched;
         }
         after.unechoed.clear();
@@ -76,6 +78,15 @@ fn pool(name: &str, ranges: &[&str]) -> Pool {
         auto_assign: true,
         avoid_buggy: false,
         allocation: None,
+    }
+}
+
+/// What is known of a pool with these ranges that is not in force; without any it cannot be read.
+fn refused(ranges: &[&str]) -> RefusedPool {
+    RefusedPool {
+        labels: Labels::new(),
+        refusal: Refusal::NoPrefixes,
+        ranges: ranges.iter().copied().map(range).collect(),
     }
 }
 

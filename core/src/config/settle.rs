@@ -14,11 +14,13 @@
 
 mod pools;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Advertisement, Pool, Refusal};
+use crate::address::AddressRange;
 use crate::label::Labels;
 use crate::name::{AdvertisementName, PoolName};
 
@@ -29,10 +31,10 @@ pub struct Offer<T> {
     pub created: i64,
     /// The object's labels, which are known also where its spec makes no sense.
     pub labels: Labels,
-    /// What it means, or all that is wrong with it (never empty).
-    pub says: Result<Arc<T>, Vec<Refusal>>,
     /// Whether its status says that what it says now is in force.
     pub accepted: bool,
+    /// What it means, or all that is wrong with it (never empty).
+    pub says: Result<Arc<T>, Vec<Refusal>>,
 }
 
 /// What all objects say now. An object that is not here does not exist.
@@ -51,8 +53,38 @@ pub struct Offers {
 pub struct Configuration {
     pools: BTreeMap<PoolName, Arc<Pool>>,
     advertisements: BTreeMap<AdvertisementName, Arc<Advertisement>>,
-    unknown: BTreeSet<Object>,
+    refused: RefusedPools,
     had_pool: bool,
+}
+
+/// Pools that exist and of which no version is in force, by name.
+pub type RefusedPools = BTreeMap<PoolName, RefusedPool>;
+
+/// What is known of a pool of which no version is in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedPool {
+    /// The object's labels.
+    pub labels: Labels,
+    /// The first thing that is wrong with it.
+    pub refusal: Refusal,
+    /// The ranges that it would have; none where it cannot be read.
+    pub ranges: Vec<AddressRange>,
+}
+
+/// The one of `refused` that an address is of which no pool in force holds: the one that its Service says it is from, or
+/// else one whose ranges hold it.
+///
+/// Which addresses a refused pool had is known to nobody any more. So the Service is believed about it, and about no other:
+/// an object that broke takes no address and silences none, and an object that never made sense holds nothing up. The
+/// controller and the speakers ask here, so that what the one leaves the others answer for.
+pub fn refused_pool_of<'a>(
+    refused: &'a RefusedPools,
+    address: IpAddr,
+    recorded: Option<&PoolName>,
+) -> Option<&'a PoolName> {
+    let said = recorded.and_then(|recorded| refused.get_key_value(recorded));
+    let holds = |pool: &RefusedPool| pool.ranges.iter().any(|range| range.contains(address));
+    said.or_else(|| refused.iter().find(|(_, pool)| holds(pool))).map(|(name, _)| name)
 }
 
 /// An object of configuration, by kind and name.
@@ -97,17 +129,15 @@ impl Configuration {
         &self.advertisements
     }
 
-    /// The objects that exist and of which no version is in force.
-    pub fn unknown(&self) -> &BTreeSet<Object> {
-        &self.unknown
+    /// The pools that exist and of which no version is in force.
+    pub const fn refused(&self) -> &RefusedPools {
+        &self.refused
     }
 
-    /// Whether an address that lies in no pool in force is known to lie in none at all, so that a Service may lose it.
-    ///
-    /// It is not known while some pool's object has no good version, nor before any pool was ever in force: then the
-    /// likelier cause is a broken object, or a process that looks into the wrong namespace.
-    pub fn knows_every_pool(&self) -> bool {
-        self.had_pool && !self.unknown.iter().any(|object| matches!(object, Object::Pool(_)))
+    /// Whether there has ever been a pool, in force or not. Before that it is not known that there is none: the likelier
+    /// cause is a process that looks into the wrong namespace.
+    pub const fn has_seen_a_pool(&self) -> bool {
+        self.had_pool
     }
 }
 
@@ -118,7 +148,7 @@ pub fn settle(previous: &Configuration, offers: &Offers) -> (Configuration, Vec<
     let mut problems: BTreeMap<Object, Vec<Refusal>> =
         faults.into_iter().map(|(name, faults)| (Object::Pool(name), faults)).collect();
     let mut now = Configuration { pools, ..Configuration::default() };
-    now.had_pool = previous.had_pool || !now.pools.is_empty();
+    now.had_pool = previous.had_pool || !offers.pools.is_empty();
     for (name, offer) in &offers.advertisements {
         let last_good = previous.advertisements.get(name);
         let in_force = match &offer.says {
@@ -143,12 +173,24 @@ pub fn settle(previous: &Configuration, offers: &Offers) -> (Configuration, Vec<
             Problem { object, refusals, in_force }
         })
         .collect();
-    now.unknown = problems
-        .iter()
-        .filter(|problem| problem.in_force == InForce::Nothing)
-        .map(|problem| problem.object.clone())
-        .collect();
+    now.refused = refused(offers, &problems);
     (now, problems)
+}
+
+/// The pools among `offers` that have a problem and no version in force.
+fn refused(offers: &Offers, problems: &[Problem]) -> RefusedPools {
+    let refused = problems.iter().filter(|problem| problem.in_force == InForce::Nothing);
+    let refused = refused.filter_map(|problem| {
+        let Object::Pool(name) = &problem.object else { return None };
+        let offer = offers.pools.get(name)?;
+        let pool = RefusedPool {
+            labels: offer.labels.clone(),
+            refusal: problem.refusals.first()?.clone(),
+            ranges: offer.says.as_ref().map_or_else(|_| Vec::new(), |says| says.ranges.clone()),
+        };
+        Some((name.clone(), pool))
+    });
+    refused.collect()
 }
 
 /// How many faults a problem's sentence tells before it only counts them: it ends in an Event, which holds 1 kB.

@@ -3,8 +3,8 @@
 //! In order, for each address that a Service of ours has:
 //!
 //! 1. the Service's endpoints: without a servable one nobody answers;
-//! 2. the pool that holds the address, or held it a moment ago, or, where its object is broken, that the Service says it
-//!    is from; and the advertisements that select the pool and the Service;
+//! 2. the pool that holds the address, or held it a moment ago, or, of those of which no version is in force, the one that
+//!    the Service says it is from or whose ranges hold it; and the advertisements that select the pool and the Service;
 //! 3. the nodes that are fit at all and that one of those advertisements selects, each with the union of the allowed
 //!    interfaces and the sum of the preference weights of the advertisements that select it;
 //! 4. with externalTrafficPolicy Local, of these the nodes that host a servable endpoint;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use super::plan::{Candidacy, Candidates, Interfaces, Plan, Vip};
 use super::world::{Endpoints, Node, Service, World};
 use crate::address::{AddressRange, Family, bits};
-use crate::config::{Advertisement, Pool};
+use crate::config::{Advertisement, Pool, refused_pool_of};
 use crate::label::any_or_unrestricted;
 use crate::name::{NodeName, PoolName};
 use crate::why::announcement::Unfit;
@@ -76,7 +76,7 @@ struct Planner<'w> {
     me: &'w NodeName,
     /// Ranges of all pools by family and first address, with the pool's index: none overlap.
     ranges: BTreeMap<(Family, u128), (AddressRange, usize)>,
-    /// The pools in force, then the former ones, then the broken ones.
+    /// The pools in force, then the former ones, then the refused ones.
     pools: Vec<Advertised<'w>>,
     fit: Vec<&'w Node>,
     /// Candidates by the set of advertisements that apply.
@@ -95,7 +95,7 @@ impl<'w> Planner<'w> {
         let known =
             world.pools.iter().chain(&world.former_pools).map(|pool| (&pool.name, &pool.labels));
         let pools = known
-            .chain(&world.broken_pools)
+            .chain(world.refused_pools.iter().map(|(name, pool)| (name, &pool.labels)))
             .map(|(name, labels)| {
                 let all = world.advertisements.iter().enumerate();
                 let selecting = all.filter(|(_, ad)| ad.selects_pool(name, labels));
@@ -268,8 +268,9 @@ impl<'w> Planner<'w> {
         if let Some(at) = former.iter().position(holds) {
             return Some(self.world.pools.len() + at);
         }
-        let recorded = service.recorded_pool.as_ref()?;
-        let at = self.world.broken_pools.keys().position(|name| name == recorded)?;
+        let refused = &self.world.refused_pools;
+        let of = refused_pool_of(refused, address, service.recorded_pool.as_ref())?;
+        let at = refused.keys().position(|name| name == of)?;
         Some(self.world.pools.len() + former.len() + at)
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::config::{Advertisement, Pool};
+use crate::config::{Advertisement, Pool, RefusedPools};
 use crate::label::Labels;
 use crate::name::{NodeName, PoolName, ServiceId};
 
@@ -18,9 +18,9 @@ pub struct World {
     /// Pools that were in force a moment ago. What was answered by them is answered on where no pool in force holds it, until
     /// it is clear what the pools are to be: see [`crate::config::SETTLING`].
     pub former_pools: Vec<Arc<Pool>>,
-    /// Pools that exist and of which no version is in force. Which addresses they have is not known; a Service that says
-    /// it has one of theirs is believed, so that a broken object silences nothing that was answered before.
-    pub broken_pools: BTreeMap<PoolName, Labels>,
+    /// Pools that exist and of which no version is in force. What they are known to hold, or a Service says to have of them,
+    /// is answered for, so that a broken object silences nothing that was answered before.
+    pub refused_pools: RefusedPools,
     /// The advertisements in force.
     pub advertisements: Vec<Arc<Advertisement>>,
     /// The Services that are ours and have addresses.

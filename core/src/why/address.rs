@@ -24,6 +24,16 @@ pub enum Why {
     /// Not every pool is known, and no known one holds the address: nothing is taken away on a guess, and nothing refused
     /// for good.
     PoolsNotKnown,
+    /// The Service holds these of a pool of which no version is in force, or holds them and asks for such a pool. They stay
+    /// with it, and whether anybody answers for them is not known.
+    PoolNotInForce {
+        /// The addresses.
+        addresses: Vec<IpAddr>,
+        /// The pool.
+        pool: PoolName,
+        /// What is wrong with it.
+        refusal: Box<Refusal>,
+    },
     /// The Service is headless, or has no cluster IP yet.
     NoClusterIp,
     /// Two families are required, and the Service itself has fewer.
@@ -186,6 +196,7 @@ impl Why {
         match self {
             Self::NoPools => "NoPools",
             Self::PoolsNotKnown => "PoolsNotKnown",
+            Self::PoolNotInForce { .. } => "PoolNotInForce",
             Self::NoClusterIp => "NoClusterIP",
             Self::NotEnoughClusterIps { .. } => "NotEnoughClusterIPs",
             Self::NotInPools { .. } => "AddressNotInPools",
@@ -215,6 +226,10 @@ impl fmt::Display for Why {
             Self::NoPools => f.write_str("no available IPs: no pool is configured"),
             Self::PoolsNotKnown => {
                 f.write_str("not every pool could be read, and none that could holds its IP")
+            }
+            Self::PoolNotInForce { addresses, pool, refusal } => {
+                write!(f, "{} stays with the service, ", Quoted(addresses))?;
+                write!(f, "and nobody promises an answer: pool {pool} is not in force: {refusal}")
             }
             Self::NoClusterIp => f.write_str("the service has no cluster IP"),
             Self::NotEnoughClusterIps { cluster_ips } => {

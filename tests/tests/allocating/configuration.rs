@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
-use crate::stage::{SETTLE, SYSTEM, Stage, addresses, annotated, of, pool};
+use crate::stage::{SETTLE, SYSTEM, Stage, addresses, annotated, of, pool, said};
 
 const STALE: &str = "metallb_k8s_client_config_stale_bool";
 const UNTOUCHED: &str = "herald_controller_services_untouched";
@@ -141,7 +141,12 @@ pub(crate) async fn a_restart_takes_nothing_away(stage: &Stage<'_>) -> anyhow::R
         })
         .await?;
     shows(stage, UNTOUCHED, 1.0).await?;
-    stage.stays(&a).await?;
+    let refused = "pool good is not in force";
+    let doubts = |service: &Service| said(service).is_some_and(|said| said.contains(refused));
+    let doubtful = stage.sees("its pool is not in force", SETTLE, "a", doubts).await?;
+    let holds = |service: &Service| (addresses(service), pool(service));
+    ensure!(holds(&doubtful) == holds(&a), "{a:?} became {doubtful:?}");
+    stage.stays(&doubtful).await?;
     stage.stays(&auto).await?;
     stage.ask("auto-too", json!({})).await?;
     stage.has("auto-too", &["192.168.113.1"]).await?;
@@ -153,7 +158,10 @@ pub(crate) async fn a_restart_takes_nothing_away(stage: &Stage<'_>) -> anyhow::R
     stage.judged_as("good", "True", "InForce").await?;
     stage.has("in-need", &["192.168.112.51"]).await?;
     shows(stage, UNTOUCHED, 0.0).await?;
-    stage.stays(&a).await
+    let as_before = |service: &Service| said(service) == said(&a);
+    let again = stage.sees("it says what it said", SETTLE, "a", as_before).await?;
+    ensure!(holds(&again) == holds(&a), "{a:?} became {again:?}");
+    Ok(())
 }
 
 pub(crate) async fn pools_that_go_take_their_addresses(stage: &Stage<'_>) -> anyhow::Result<()> {

@@ -31,7 +31,7 @@ fn parse_pool(text: &str) -> Arc<Pool> {
 }
 
 /// `name word…`; words: `v4` (default), `v6`, `require`, `prefer4`, `prefer6`, `holds=a,b`, `wrote=a,b` (not echoed),
-/// `pool=p`, `asks=a,b`, `share=key`, `local=selector`, `port=n`, `app=a`, `headless`, `contradicts`,
+/// `of=p` (recorded), `pool=p`, `asks=a,b`, `share=key`, `local=selector`, `port=n`, `app=a`, `headless`, `contradicts`,
 /// `changed` (its terms of sharing).
 fn parse_demand(text: &str, created_s: i64) -> (Demand, Option<Unechoed>) {
     let mut words = text.split_whitespace();
@@ -49,6 +49,7 @@ fn parse_demand(text: &str, created_s: i64) -> (Demand, Option<Unechoed>) {
                 unechoed = Some(Unechoed { addresses: addresses(list), landed: false });
             }
             ("pool", name) => wants.pool = Some(name.into()),
+            ("of", name) => made.recorded_pool = Some(name.into()),
             ("asks", list) => wants.addresses = addresses(list),
             ("share", key) => made.sharing = Some(Sharing { key: key.into(), backend: "".into() }),
             ("local", selector) => made.sharing.as_mut().unwrap().backend = selector.into(),
@@ -378,7 +379,7 @@ fn pools_that_are_not_in_force_are_named_to_whom_they_could_have_served() {
     let lines = ["s1 pool=x", "s2 pool=y", "s3 pool=x asks=10.9.9.9", "s4 asks=10.9.9.9", "s5 v6"];
     let said = |pools: &[&str]| -> Vec<String> {
         let mut world = world(Stray::Keep, pools, &lines);
-        world.refused.insert("x".into(), Refusal::NoPrefixes);
+        world.refused.insert("x".into(), refused(&[]));
         let verdicts = world.plan().verdicts;
         verdicts.iter().filter_map(|one| Some(one.lacks.as_ref()?.to_string())).collect()
     };
@@ -388,6 +389,33 @@ fn pools_that_are_not_in_force_are_named_to_whom_they_could_have_served() {
     assert_eq!(said(&["a 10.0.0.1-10.0.0.9"]), [x, "unknown pool \"y\"", x, nowhere, none]);
     let none = "no available IPs: pool x is not in force";
     assert_eq!(said(&[])[4], none);
+}
+
+#[test]
+fn a_refused_pool_keeps_what_is_its_own_and_holds_up_nothing_else() {
+    let services = [
+        ("s1 holds=10.0.9.1 of=x", "untouched lacks=PoolNotInForce"),
+        ("s2 holds=10.0.8.1 of=gone", "untouched lacks=PoolNotInForce"),
+        ("s3 holds=10.0.8.2", "untouched lacks=PoolNotInForce"),
+        ("s4 holds=10.0.9.4 of=gone", "a 10.0.0.1 lost=AddressNotInPools"),
+        ("s5 holds=10.0.9.5 of=a", "a 10.0.0.2 lost=AddressNotInPools"),
+        ("s6 holds=10.0.9.6", "a 10.0.0.3 lost=AddressNotInPools"),
+        ("s7 holds=10.0.0.7 of=x", "a 10.0.0.7"),
+        ("s8 holds=10.0.0.8 pool=x", "untouched lacks=PoolNotInForce"),
+        ("s9 require holds=10.0.9.9,fd00::9 of=x", "untouched lacks=PoolNotInForce"),
+        ("s10 pool=x", "nothing lacks=UnknownPool"),
+    ];
+    let lines = services.map(|(service, _)| service);
+    let mut world = world(Stray::Clear, &["a 10.0.0.1-10.0.0.9"], &lines);
+    world.refused.insert("x".into(), refused(&[]));
+    world.refused.insert("y".into(), refused(&["10.0.8.1-10.0.8.9"]));
+    let plan = world.plan();
+    let found: Vec<String> = plan.verdicts.iter().map(render).collect();
+    assert_eq!(found, services.map(|(_, verdict)| verdict));
+    let why = plan.verdicts[0].lacks.as_ref().unwrap().to_string();
+    let words = "[\"10.0.9.1\"] stays with the service, and nobody promises an answer: \
+                 pool x is not in force: pool has no prefixes defined";
+    assert_eq!(why, words);
 }
 
 #[test]

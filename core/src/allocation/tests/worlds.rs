@@ -76,7 +76,7 @@ fn families() -> impl Strategy<Value = Result<Families, Why>> {
 
 fn wants() -> impl Strategy<Value = Result<Wants, Why>> {
     let exact = subsequence(universe(), 0..=2).prop_shuffle();
-    let named = prop::sample::select(vec!["p", "q", "r", "absent"]);
+    let named = prop::sample::select(vec!["p", "q", "r", "absent", "x"]);
     prop_oneof![
         6 => Just(Ok(Wants::default())),
         3 => (weighted(0.6, named), weighted(0.5, exact)).prop_map(|(pool, exact)| {
@@ -99,16 +99,17 @@ pub(super) fn anonymous() -> impl Strategy<Value = Demand> {
     let sharing = (prop::sample::select(vec!["k", "l"]), prop::sample::select(vec!["", "app=web"]));
     let ports = btree_set(1..4_u16, 1..=2);
     let (age, namespace) = (0..3_i64, prop::sample::select(NAMESPACES.to_vec()));
-    let marks = (any::<bool>(), prop::bool::weighted(0.3));
+    let recorded = weighted(0.5, prop::sample::select(vec!["p", "absent", "x", "y"]));
+    let marks = (any::<bool>(), prop::bool::weighted(0.3), recorded);
     (age, namespace, families(), wants(), weighted(0.4, sharing), ports, held(), marks).prop_map(
-        |(age, namespace, families, wants, sharing, ports, held, (web, changed))| {
+        |(age, namespace, families, wants, sharing, ports, held, (web, changed, recorded))| {
             let mut made = demand("x", age);
             made.id.namespace = namespace.into();
             if web {
                 made.labels.insert("app".to_owned(), "web".to_owned());
             }
             (made.families, made.wants, made.held) = (families, wants, held);
-            made.changed = changed;
+            (made.changed, made.recorded_pool) = (changed, recorded.map(Into::into));
             made.sharing =
                 sharing.map(|(key, backend)| Sharing { key: key.into(), backend: backend.into() });
             made.ports =
@@ -125,29 +126,39 @@ pub(super) fn named(mut demand: Demand, number: usize) -> Demand {
     demand
 }
 
+/// One that cannot be read and one that overlaps others, or runs over what no pool in force holds; or neither.
+fn refused_pools() -> impl Strategy<Value = RefusedPools> {
+    let both = [("x", refused(&[])), ("y", refused(&["10.0.1.3-10.0.2.2", "fd00::4"]))];
+    subsequence(both.to_vec(), 0..=2).prop_map(|some| {
+        some.into_iter().map(|(name, pool)| (PoolName::from(name), pool)).collect()
+    })
+}
+
 /// A world in any state, reachable or not: statuses may say anything.
 pub(super) fn world() -> impl Strategy<Value = Owned> {
     let stray = prop_oneof![4 => Just(Stray::Clear), 1 => Just(Stray::Keep)];
     let service = (anonymous(), weighted(0.3, (held(), any::<bool>())));
-    (pools(), stray, vec(service, 0..9)).prop_map(|(pools, stray, services)| {
-        let mut owned = Owned {
-            pools,
-            refused: BTreeMap::new(),
-            stray,
-            namespaces: Namespaces::from([
-                ("red".into(), Labels::new()),
-                ("blue".into(), Labels::from([("team".to_owned(), "blue".to_owned())])),
-            ]),
-            demands: Vec::new(),
-            unechoed: BTreeMap::new(),
-        };
-        for (number, (demand, written)) in services.into_iter().enumerate() {
-            let demand = named(demand, number);
-            if let Some((addresses, landed)) = written {
-                owned.unechoed.insert(demand.id.clone(), Unechoed { addresses, landed });
+    (pools(), refused_pools(), stray, vec(service, 0..9)).prop_map(
+        |(pools, refused, stray, services)| {
+            let mut owned = Owned {
+                pools,
+                refused,
+                stray,
+                namespaces: Namespaces::from([
+                    ("red".into(), Labels::new()),
+                    ("blue".into(), Labels::from([("team".to_owned(), "blue".to_owned())])),
+                ]),
+                demands: Vec::new(),
+                unechoed: BTreeMap::new(),
+            };
+            for (number, (demand, written)) in services.into_iter().enumerate() {
+                let demand = named(demand, number);
+                if let Some((addresses, landed)) = written {
+                    owned.unechoed.insert(demand.id.clone(), Unechoed { addresses, landed });
+                }
+                owned.demands.push(demand);
             }
-            owned.demands.push(demand);
-        }
-        owned
-    })
+            owned
+        },
+    )
 }

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
@@ -41,12 +42,12 @@ fn advertisement(name: &str, pools: &[&str]) -> Arc<Advertisement> {
     })
 }
 
-/// Pools that can be read: name, when created, ranges.
 /// An offer about which its object's status says nothing.
 fn offer<T>(created: i64, says: Result<Arc<T>, Vec<Refusal>>) -> Offer<T> {
     Offer { created, labels: Labels::new(), accepted: false, says }
 }
 
+/// Pools that can be read: name, when created, ranges.
 fn readable(pools: &[(&str, i64, &[AddressRange])]) -> Offers {
     let one = |(name, created, ranges): &(&str, i64, &[AddressRange])| {
         (PoolName::from(*name), offer(*created, Ok(pool(name, ranges))))
@@ -79,7 +80,6 @@ fn what_can_be_read_and_overlaps_nothing_is_in_force() {
     let (now, problems) = settle(&Configuration::default(), &offers);
     assert_eq!(in_force(&now), ["a 10.0.0.1-10.0.0.9 fd00::1-fd00::9", "b 10.0.0.10-10.0.0.19"]);
     assert_eq!(sentences(&problems), [""; 0]);
-    assert!(now.knows_every_pool());
 }
 
 #[test]
@@ -93,7 +93,11 @@ fn of_two_new_pools_that_overlap_the_older_is_in_force_then_the_first_by_name() 
         assert_eq!(problems.len(), 1);
         assert_eq!(problems[0].in_force, InForce::Nothing);
         assert_eq!(problems[0].reason(), "Overlap");
-        assert!(!now.knows_every_pool(), "the loser's addresses are not known to be in no pool");
+        let refused: Vec<(&PoolName, &[AddressRange])> =
+            now.refused().iter().map(|(name, pool)| (name, &*pool.ranges)).collect();
+        let (loser, ranges) =
+            if winner == "a" { ("b", vec![v4(20, 29), v4(9, 9)]) } else { ("a", vec![v4(1, 9)]) };
+        assert_eq!(refused, [(&loser.into(), &*ranges)]);
     }
 }
 
@@ -107,6 +111,7 @@ fn an_edit_that_runs_into_another_pool_yields_even_if_its_object_is_older() {
     let said = "IPAddressPool old: 10.0.0.1-10.0.0.12 overlaps with already defined CIDR \
                 10.0.0.10-10.0.0.19 of pool \"young\". The last good version stays in force.";
     assert_eq!(sentences(&problems), [said]);
+    assert!(now.refused().is_empty());
 }
 
 /// The same objects once their statuses say which of them are in force as they stand.
@@ -133,7 +138,6 @@ fn who_has_just_begun_refuses_the_edit_that_was_refused_and_takes_no_other_pool_
     // Whoever remembers more goes by that.
     let (now, _) = settle(&before, &edited);
     assert_eq!(now, before);
-    assert!(now.knows_every_pool());
 }
 
 #[test]
@@ -170,7 +174,7 @@ fn a_pool_that_cannot_be_read_keeps_its_last_good_version_and_hides_no_other() {
     let said =
         "IPAddressPool a: pool has no prefixes defined. The last good version stays in force.";
     assert_eq!(sentences(&problems), [said]);
-    assert!(now.knows_every_pool());
+    assert!(now.refused().is_empty());
 }
 
 #[test]
@@ -181,22 +185,36 @@ fn a_deleted_pool_is_gone_and_its_addresses_are_free_for_another() {
     assert_eq!(sentences(&problems), [""; 0]);
     let (none, _) = settle(&now, &Offers::default());
     assert!(none.pools().is_empty());
-    assert!(none.knows_every_pool(), "pools that were there and went are known to be gone");
+    assert!(none.has_seen_a_pool(), "pools that were there and went are known to be gone");
 }
 
 #[test]
-fn nobody_knows_every_pool_before_the_first_good_one_nor_while_one_is_broken_from_the_start() {
-    assert!(!Configuration::default().knows_every_pool());
+fn before_the_first_object_nobody_knows_that_there_is_no_pool() {
+    assert!(!Configuration::default().has_seen_a_pool());
     let (empty, _) = settle(&Configuration::default(), &Offers::default());
-    assert!(!empty.knows_every_pool(), "perhaps the wrong namespace");
-    let offers = and_broken(readable(&[("a", 1, &[v4(1, 9)])]), "b");
-    let (partly, problems) = settle(&empty, &offers);
-    assert_eq!(in_force(&partly), ["a 10.0.0.1-10.0.0.9"]);
-    assert_eq!(partly.unknown(), &BTreeSet::from([Object::Pool("b".into())]));
-    assert_eq!(problems[0].in_force, InForce::Nothing);
-    assert!(!partly.knows_every_pool());
-    let (mended, _) = settle(&partly, &readable(&[("a", 1, &[v4(1, 9)]), ("b", 1, &[v6(1, 1)])]));
-    assert!(mended.knows_every_pool());
+    assert!(!empty.has_seen_a_pool(), "perhaps the wrong namespace");
+    let (broken, _) = settle(&empty, &and_broken(Offers::default(), "a"));
+    assert!(broken.has_seen_a_pool());
+}
+
+#[test]
+fn an_address_of_no_pool_in_force_is_of_the_refused_pool_that_its_service_names_or_that_has_it() {
+    let overlapping = [("a", 1, &[v4(1, 9)][..]), ("over", 2, &[v4(9, 19)])];
+    let offers = and_broken(readable(&overlapping), "broken");
+    let (now, problems) = settle(&Configuration::default(), &offers);
+    let names: Vec<&str> = now.refused().keys().map(PoolName::as_str).collect();
+    assert_eq!(names, ["broken", "over"]);
+    assert!(problems.iter().all(|problem| problem.in_force == InForce::Nothing), "{problems:?}");
+    let of = |last, recorded: Option<&str>| {
+        let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, last));
+        let pool = refused_pool_of(now.refused(), address, recorded.map(PoolName::from).as_ref());
+        pool.map(PoolName::as_str)
+    };
+    assert_eq!(of(99, Some("broken")), Some("broken"));
+    assert_eq!(of(99, Some("over")), Some("over"), "it may have had it in an earlier version");
+    assert_eq!(of(12, Some("broken")), Some("broken"));
+    assert_eq!((of(12, Some("a")), of(12, None)), (Some("over"), Some("over")));
+    assert_eq!((of(99, Some("a")), of(99, Some("gone")), of(99, None)), (None, None, None));
 }
 
 #[test]
@@ -214,18 +232,13 @@ fn an_advertisement_keeps_its_last_good_version_and_says_nothing_about_pools() {
     let broken = offers(Err(vec![refusal.clone()]));
     let (now, problems) = settle(&before, &broken);
     assert_eq!(now, before);
-    let object = Object::Advertisement("first".into());
-    let refusals = vec![refusal];
-    assert_eq!(
-        problems,
-        [Problem { object: object.clone(), refusals, in_force: InForce::LastGood }]
-    );
+    let (object, refusals) = (Object::Advertisement("first".into()), vec![refusal]);
+    assert_eq!(problems, [Problem { object, refusals, in_force: InForce::LastGood }]);
 
     let (fresh, problems) = settle(&Configuration::default(), &broken);
     assert_eq!(fresh.advertisements().len(), 1);
     assert_eq!(problems[0].in_force, InForce::Nothing);
-    assert_eq!(fresh.unknown(), &BTreeSet::from([object]));
-    assert!(fresh.knows_every_pool());
+    assert!(fresh.refused().is_empty());
 }
 
 #[test]

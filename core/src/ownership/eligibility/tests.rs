@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::Preference;
+use crate::config::{Preference, Refusal, RefusedPool};
 use crate::label::{Labels, Requirement, Selector};
 use crate::name::{LinkName, PoolName, ServiceId};
 use crate::ownership::fixtures::{address, name};
@@ -32,6 +32,15 @@ fn pool(of: &str, first: u8, last: u8) -> Pool {
         auto_assign: true,
         avoid_buggy: false,
         allocation: None,
+    }
+}
+
+/// What `pool` bears, of which no version is in force.
+fn refused(of: &str, ranges: &[AddressRange]) -> RefusedPool {
+    RefusedPool {
+        labels: labels(&[(of, "")]),
+        refusal: Refusal::NoPrefixes,
+        ranges: ranges.to_vec(),
     }
 }
 
@@ -72,7 +81,7 @@ fn world(services: Vec<Service>) -> World {
         nodes: nodes.into_iter().map(|node| (node.name.clone(), Arc::new(node))).collect(),
         pools: vec![Arc::new(pool("p", 1, 99))],
         former_pools: vec![],
-        broken_pools: BTreeMap::new(),
+        refused_pools: BTreeMap::new(),
         advertisements: vec![Arc::new(everything())],
         endpoints: services.iter().map(|s| (s.id.clone(), both.clone())).collect(),
         services: services.into_iter().map(Arc::new).collect(),
@@ -211,7 +220,7 @@ fn a_service_is_believed_about_a_broken_pool_and_about_no_other() {
     let recorded = |pool: &str, n: u8| {
         let mut world =
             world(vec![Service { recorded_pool: Some(pool.into()), ..service("s", 1, &[n]) }]);
-        world.broken_pools.insert("broken".into(), labels(&[("broken", "")]));
+        world.refused_pools.insert("broken".into(), refused("broken", &[]));
         world
     };
     assert_eq!(who(&recorded("broken", 100), 100), ["a", "b"]);
@@ -226,6 +235,16 @@ fn a_service_is_believed_about_a_broken_pool_and_about_no_other() {
     advertise(&mut held, |ad| ad.pool_selectors = vec![has("broken")]);
     assert_eq!(why_not(&held, "a", 1), Some(Unfit::NoAdvertisement("p".into())));
     assert_eq!(why_not(&selected, "a", 100), None);
+}
+
+#[test]
+fn what_a_refused_pool_is_known_to_hold_is_answered_by_it_whatever_the_service_says() {
+    let mut world =
+        world(vec![Service { recorded_pool: Some("gone".into()), ..service("s", 1, &[100]) }]);
+    let ranges = pool("overlapping", 90, 100).ranges;
+    world.refused_pools.insert("overlapping".into(), refused("overlapping", &ranges));
+    advertise(&mut world, |ad| ad.pool_selectors = vec![has("overlapping")]);
+    assert_eq!(who(&world, 100), ["a", "b"]);
 }
 
 #[test]
@@ -379,8 +398,8 @@ fn a_former_pool_counts_where_no_pool_in_force_holds_the_address() {
     let mut world = world(vec![service("s", 1, &[1]), service("t", 2, &[50])]);
     world.pools = vec![Arc::new(pool("q", 50, 99))];
     world.former_pools = vec![Arc::new(pool("p", 1, 99))];
-    // The broken one comes after both in the list of pools.
-    world.broken_pools = [("broken".into(), Labels::new())].into();
+    // The refused one comes after both in the list of pools.
+    world.refused_pools.insert("broken".into(), refused("broken", &[]));
     let by = |of: &str, to: &str| Advertisement {
         name: of.into(),
         pools: [PoolName::from(of)].into(),
