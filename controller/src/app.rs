@@ -104,7 +104,6 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> anyhow::
     let component = Component::controller(&namespace, pod.map(|(name, uid)| Pod { name, uid }));
     let (verdict, verdicts) = watch::channel(None);
     followers.spawn(follow_servers(&clients));
-    followers.spawn(keep_state(&clients.watches, clients.writes.clone(), component, verdicts));
     let endpoints =
         serve(settings.endpoints, Arc::new(registry), health, reached(&end, |end| end.endpoints));
     let endpoints = tokio::spawn(endpoints.await.context("serving metrics and health")?);
@@ -118,6 +117,8 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> anyhow::
     let stopped = reached(&end, |end| end.lease);
     let (leadership, election) = elect(clients.leases.clone(), candidacy, stopped);
     let letters = bound::client(&clients, &leadership).context("connecting to the cluster")?;
+    // Bound to the term as well: who wakes after another took over has nothing to say any more.
+    followers.spawn(keep_state(&clients.watches, letters.clone(), component, verdicts));
     let mut election = tokio::spawn(election);
     let (events, writer) = recorder(clients.writes.clone(), COMPONENT, &name);
     let writer = tokio::spawn(writer);
