@@ -62,7 +62,11 @@ impl Metrics {
         let client = registry.sub_registry_with_prefix("metallb_k8s_client");
         client.register("updates", "Objects read from the API server", metrics.updates.clone());
         client.register("update_errors", "Writes that failed", metrics.errors.clone());
-        client.register("config_loaded_bool", "1 once pools are in force", metrics.loaded.clone());
+        client.register(
+            "config_loaded_bool",
+            "1 once a configuration is in force",
+            metrics.loaded.clone(),
+        );
         let help = "1 while an object's present version is not in force";
         client.register("config_stale_bool", help, metrics.stale.clone());
         let herald = registry.sub_registry_with_prefix("herald_controller");

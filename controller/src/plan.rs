@@ -128,9 +128,9 @@ impl Planner {
         ConfigurationVerdict::of(self.judging.problems())
     }
 
-    /// Whether any configuration is in force.
+    /// Whether a configuration is in force, if only one without pools; not while all that there is is broken.
     pub fn has_configuration(&self) -> bool {
-        !self.judging.configuration().pools().is_empty()
+        !self.is_stale() || !self.judging.configuration().pools().is_empty()
     }
 
     /// Decides the whole world. [`Planner::observe`] has seen `snapshot` before.

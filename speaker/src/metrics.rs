@@ -87,7 +87,7 @@ pub struct Figures {
     pub strangers: Counter,
     /// Whether its view of the Leases is fresh.
     pub sure: Gauge,
-    /// Whether any configuration is in force.
+    /// Whether a configuration is in force, if only one without pools.
     pub configured: Gauge,
     /// Whether some object's present version is not in force.
     pub stale: Gauge,
@@ -136,7 +136,7 @@ impl Figures {
         client.register("update_errors", help, figures.failed_writes.clone());
         client.register(
             "config_loaded_bool",
-            "1 while pools are in force",
+            "1 while a configuration is in force",
             figures.configured.clone(),
         );
         let help = "1 while an object's present version is not in force";

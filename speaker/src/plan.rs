@@ -85,9 +85,9 @@ impl Planner {
         Verdict::of(&self.problems)
     }
 
-    /// Whether any pool or advertisement is in force.
+    /// Whether a configuration is in force, if only one without pools; not while all that there is is broken.
     pub fn is_configured(&self) -> bool {
-        !self.configuration.pools().is_empty()
+        !self.is_stale() || !self.configuration.pools().is_empty()
     }
 
     fn settle(&mut self, snapshot: &Snapshot) {
@@ -240,6 +240,18 @@ mod tests {
         assert_eq!(planner.again(), None);
         // What comes is answered at once.
         assert_eq!(answers(&mut planner, FIRST, again), [true, false]);
+    }
+
+    #[test]
+    fn a_configuration_without_a_pool_is_one_unless_all_that_there_is_is_broken() {
+        let (mut planner, start) = (Planner::new("a".into(), false), Instant::now());
+        let mut is_configured = |pools| {
+            planner.plan(&snapshot(pools), start);
+            planner.is_configured()
+        };
+        assert!(is_configured(&[]));
+        assert!(!is_configured(&[("p", &["192.0.2.9-192.0.2.1"])]));
+        assert!(is_configured(BOTH));
     }
 
     #[test]

@@ -410,6 +410,20 @@ async fn words_that_somebody_removes_each_time_come_back_ever_later() {
     assert_eq!(world.turn().0, ["b 10.0.0.1 gold"], "nobody else waits for it");
 }
 
+#[test]
+fn a_configuration_without_a_pool_is_one_and_a_broken_one_is_stale_until_it_goes() {
+    let mut world = World::new(&[]);
+    let state = |world: &mut World| {
+        world.plan();
+        (world.planner.has_configuration(), world.planner.is_stale())
+    };
+    assert_eq!(state(&mut world), (true, false));
+    world.pool("gold", &json!({ "addresses": ["10.0.1.9-10.0.1.0"] }));
+    assert_eq!(state(&mut world), (false, true));
+    world.no_pool("gold");
+    assert_eq!(state(&mut world), (true, false));
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_is_no_load_balancer_any_more_loses_its_mark_once() {
     let mut world = World::new(&[("gold", &["10.0.0.0/24"])]);

@@ -44,6 +44,8 @@ struct Step {
     /// Nothing is written to any Service, and nothing is told of any.
     #[serde(default)]
     quiet: bool,
+    /// Whether the configuration counts as stale then.
+    stale: Option<bool>,
     /// How Services look then, by name or `namespace/name`.
     #[serde(default)]
     expect: BTreeMap<String, Expected>,
@@ -146,6 +148,9 @@ fn check(cluster: &Cluster, step: &Step) -> Result<(), String> {
         if !written.is_empty() || !told.is_empty() {
             return Err(format!("wrote {written:?}, told {told:?}"));
         }
+    }
+    if let Some(stale) = &step.stale {
+        equal("stale", &cluster.controller.is_stale(), stale)?;
     }
     cluster.successor_is_quiet()
 }
