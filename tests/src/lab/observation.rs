@@ -114,6 +114,14 @@ impl Observation {
         self.announcements.iter().find(|one| one.mac == mac && one.at >= moment)
     }
 
+    /// How many answers and announcements that came from `moment` on were by one for whom `by` holds. When a question was
+    /// asked does not matter: who stood still answers those of meanwhile when it goes on.
+    pub fn said_since(&self, moment: SystemTime, by: impl Fn(Mac) -> bool) -> usize {
+        let answers = self.answers().map(|answer| (answer.mac, answer.at));
+        let announced = self.announcements.iter().map(|one| (one.mac, one.at));
+        answers.chain(announced).filter(|(mac, at)| *at >= moment && by(*mac)).count()
+    }
+
     fn answers(&self) -> impl Iterator<Item = &Answer> {
         self.asks.iter().flat_map(|ask| &ask.answers)
     }
@@ -176,6 +184,18 @@ mod tests {
         let part = observed(&[&[A], &[], &[B], &[]]).between(at(10), at(30));
         assert_eq!((part.asks.len(), part.unanswered()), (2, 1));
         assert_eq!(part.longest_gap(), Duration::from_millis(11));
+    }
+
+    #[test]
+    fn who_goes_on_and_answers_old_questions_has_spoken_now() {
+        let mut observation = observed(&[&[A], &[B], &[B]]);
+        let late = Answer { mac: A, at: at(100) };
+        observation.asks[1].answers.push(late);
+        let (form, mac) = (Form::Reply, A);
+        observation.announcements.push(Announcement { mac, at: at(99), form });
+        observation.announcements.push(Announcement { mac, at: at(120), form });
+        assert_eq!(observation.said_since(at(100), |mac| mac == A), 2);
+        assert_eq!(observation.said_since(at(100), |mac| mac != A), 0);
     }
 
     #[test]

@@ -8,7 +8,6 @@ use herald_benches::table::{Table, Target, between, spread};
 use herald_tests::lab::Lab;
 use herald_tests::lab::gate::Gate;
 use herald_tests::lab::node::Node;
-use herald_tests::lab::observation::Observation;
 use herald_tests::lab::relay::{self, Infliction};
 use tokio::time::sleep;
 
@@ -74,7 +73,7 @@ struct Run {
     announced: Duration,
     /// Questions that two hosts answered.
     doubled: usize,
-    /// Answers by the former owner after it was let go on.
+    /// Answers and announcements by the former owner after it was let go on, to whatever question.
     stale: usize,
 }
 
@@ -110,7 +109,12 @@ pub(crate) async fn run(
     table.judged("questions that two hosts answered", doubled as f64, "", Target::Most(0.0));
     if fault == Fault::Suspend {
         let stale: usize = all.iter().map(|run| run.stale).sum();
-        table.judged("answers by the old owner, awake", stale as f64, "", Target::Most(0.0));
+        table.judged(
+            "answers and announcements by the old owner, awake",
+            stale as f64,
+            "",
+            Target::Most(0.0),
+        );
     }
     Ok(())
 }
@@ -164,7 +168,7 @@ impl<'l> Course<'l> {
             let first = seen.announced_after(began, next.lan_mac()).context("not announced")?;
             announced = announced.max(between(began, first.at));
             doubled += seen.answered_by_several().len();
-            stale += answers_by(owner, &seen.between(ended, SystemTime::now()));
+            stale += seen.said_since(ended, |mac| mac == owner.lan_mac());
         }
         Ok(Run { gap, announced, doubled, stale })
     }
@@ -219,9 +223,4 @@ impl<'l> Course<'l> {
         sleep(AFTER).await;
         Ok(ended)
     }
-}
-
-fn answers_by(node: &Node, seen: &Observation) -> usize {
-    let answers = seen.asks.iter().flat_map(|ask| &ask.answers);
-    answers.filter(|answer| answer.mac == node.lan_mac()).count()
 }
