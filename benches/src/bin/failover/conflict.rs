@@ -34,6 +34,9 @@ pub(crate) async fn run(lab: &Lab, runs: u16, table: &mut Table) -> anyhow::Resu
         early += before;
     }
     table.remark(&format!("a foreign host has the address, {runs} runs"));
+    table.remark("until it is told:");
+    table.remark(&histogram(&told));
+    table.remark("until it is announced, once the host has left:");
     table.remark(&histogram(&announced));
     let [median, late, longest] = spread(told);
     table.told("address in the Service → AddressConflict, median", median, "s");
