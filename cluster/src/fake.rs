@@ -314,15 +314,24 @@ impl State {
 
     fn list(&self, asked: &Asked) -> Answer {
         let limit = asked.number("limit").unwrap_or(u64::MAX);
-        let start = asked.number("continue").unwrap_or(0);
+        let token = asked.query.get("continue").and_then(|token| token.split_once('-'));
+        let (start, version) = match token {
+            None => (0, self.version),
+            Some((start, version)) => {
+                (start.parse().expect("our own"), version.parse().expect("our own"))
+            }
+        };
+        if version < self.compacted {
+            return status(410, "Expired");
+        }
         let all = self.objects.iter().filter(|(path, _)| selected(asked, path));
         let all: Vec<&Value> = all.map(|(_, object)| object).collect();
         let skip = usize::try_from(start).expect("small");
         let take = usize::try_from(limit).unwrap_or(usize::MAX);
         let page: Vec<&Value> = all.iter().skip(skip).take(take).copied().collect();
-        let mut metadata = json!({ "resourceVersion": self.version.to_string() });
+        let mut metadata = json!({ "resourceVersion": version.to_string() });
         if skip + page.len() < all.len() {
-            metadata["continue"] = json!((skip + page.len()).to_string());
+            metadata["continue"] = json!(format!("{}-{version}", skip + page.len()));
         }
         let list =
             json!({ "apiVersion": "v1", "kind": "List", "metadata": metadata, "items": page });

@@ -8,7 +8,7 @@ use herald_api::crd::IPAddressPool;
 use herald_cluster::cache::{Dirty, follow};
 use herald_cluster::client::Clients;
 use herald_cluster::events::{Note, Severity, recorder};
-use herald_cluster::feed::{Feed, Settings};
+use herald_cluster::feed::{Event as FeedEvent, Feed, Settings};
 use herald_cluster::leader::bound::{self, LOST_AFTER, SERVED_WITHIN};
 use herald_cluster::leader::{Candidacy, Leadership, Timing, elect};
 use herald_cluster::leases::{LeaseWatch, LeaseWriter, watch_leases};
@@ -18,7 +18,7 @@ use herald_core::ownership::record::{
 use herald_core::time::Span;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, ObjectReference};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, CustomResourceExt as _, ResourceExt as _};
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -44,6 +44,7 @@ async fn a_real_api_server_keeps_the_promises_that_this_crate_builds_on() -> Res
     one_of_eight_leads(&clients).await.context("one of eight leads")?;
     events_are_counted(&clients).await.context("Events are counted")?;
     a_missing_kind_is_waited_for(&clients).await.context("a missing kind is waited for")?;
+    a_list_of_several_pages_is_whole(&clients).await.context("a list of several pages is whole")?;
     a_bound_write_is_given_up_by_the_server(&server, &clients)
         .await
         .context("a bound write is given up by the server")?;
@@ -292,6 +293,47 @@ async fn a_missing_kind_is_waited_for(clients: &Clients) -> Result<()> {
     ensure!(cache.readiness() == Ok(()), "{:?}", cache.readiness());
     task.abort();
     Ok(())
+}
+
+/// Objects of a list that takes more than one page.
+const MANY: usize = 600;
+
+async fn a_list_of_several_pages_is_whole(clients: &Clients) -> Result<()> {
+    let maps: Api<ConfigMap> = Api::namespaced(clients.writes.clone(), "herald");
+    let mut writers = JoinSet::new();
+    for writer in 0..10 {
+        let maps = maps.clone();
+        writers.spawn(async move {
+            for number in (writer..MANY).step_by(10) {
+                let metadata = json!({
+                    "name": format!("many-{number:03}"), "labels": { "of": "many" },
+                });
+                let map = serde_json::from_value(json!({ "metadata": metadata }))?;
+                maps.create(&PostParams::default(), &map).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    writers.join_all().await.into_iter().collect::<Result<()>>()?;
+    let settings = Settings { labels: Some("of=many".to_owned()), ..Settings::default() };
+    let namespaced = |client| Api::<ConfigMap>::namespaced(client, "herald");
+    let mut feed = Feed::new(clients.watches.clone(), namespaced, settings);
+    let mut seen = Vec::new();
+    loop {
+        match timeout(DEADLINE, feed.next()).await? {
+            // Between the first page and the next: it is still the list of one moment.
+            FeedEvent::Began => drop(maps.delete("many-599", &DeleteParams::default()).await?),
+            FeedEvent::Item(map) => seen.push(map.name_any()),
+            FeedEvent::Listed => break,
+            other => bail!("{other:?}"),
+        }
+    }
+    let all: Vec<String> = (0..MANY).map(|number| format!("many-{number:03}")).collect();
+    ensure!(seen == all, "{seen:?}");
+    match timeout(DEADLINE, feed.next()).await? {
+        FeedEvent::Deleted(map) if map.name_any() == "many-599" => Ok(()),
+        other => bail!("what came between two pages comes after them, not {other:?}"),
+    }
 }
 
 async fn a_silent_server_costs_no_more_than_the_deadline(

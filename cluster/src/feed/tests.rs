@@ -90,6 +90,41 @@ async fn a_long_list_comes_in_pages_of_one_list() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_list_whose_history_is_gone_between_two_pages_begins_anew_and_mixes_nothing() {
+    let fake = Fake::new();
+    for n in 0..=PAGE {
+        put(&fake, &format!("l{n:05}"), "1");
+    }
+    let mut feed = feed(&fake);
+    assert_eq!(next(&mut feed).await, "began");
+    for n in 0..PAGE {
+        assert_eq!(next(&mut feed).await, format!("item l{n:05}=1"));
+    }
+    fake.delete(&format!("{LEASES}/l00000"));
+    put(&fake, "l99999", "2");
+    fake.compact();
+    assert_eq!(next(&mut feed).await, "trouble the API server fails: 410 Expired");
+    assert!(feed.is_listing(), "half a list is none");
+    assert_eq!(next(&mut feed).await, "began");
+    let mut items = Vec::new();
+    loop {
+        match next(&mut feed).await {
+            end if end == "listed" => break,
+            item => items.push(item),
+        }
+    }
+    let kept = (1..=PAGE).map(|n| format!("item l{n:05}=1"));
+    let expected: Vec<String> = kept.chain(["item l99999=2".to_owned()]).collect();
+    assert_eq!(items, expected);
+    put(&fake, "l00001", "2");
+    assert_eq!(next(&mut feed).await, "applied l00001=2");
+    let pages: Vec<Asked> = fake.asked().into_iter().filter(Asked::is_list).collect();
+    let first: Vec<bool> =
+        pages.iter().map(|asked| !asked.query.contains_key("continue")).collect();
+    assert_eq!(first, [true, false, true, false], "the token that expired is not tried again");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_watch_that_ends_is_opened_again_where_it_was_and_misses_nothing() {
     let fake = Fake::new();
     let mut feed = listed(&fake).await;
