@@ -57,7 +57,7 @@ use self::network::{Network, Segment};
 use self::node::{Node, PROXY_HEALTH_PORT};
 use self::prober::Prober;
 use self::process::Process;
-use self::relay::Relay;
+use self::relay::{Asked, Fault, Infliction, Relay};
 use self::steady::Steady;
 
 /// The client's number on the LAN.
@@ -363,6 +363,17 @@ impl Lab {
     /// Has Herald's programs that are started from now on reach the API server through a relay, which can do them harm.
     pub async fn relay(&self) -> anyhow::Result<&Relay> {
         self.plane.relay().await
+    }
+
+    /// Has the API server behind the relay forget what was stored before this call, until what is returned is dropped: a
+    /// watch that runs ends with 410, and each that names a version from before does so too, however often it is tried.
+    /// Only who lists anew learns what comes after.
+    pub async fn forget_history(&self) -> anyhow::Result<Infliction> {
+        let relay = self.relay().await?;
+        let now = self.plane.new_version().await?;
+        let forgotten = move |from: u64| from < now;
+        let fits = move |asked: &Asked| asked.watch && asked.version.is_some_and(forgotten);
+        Ok(relay.inflict(Fault::Gone, fits))
     }
 
     /// Suspends the API server: connections stand, and nothing answers.

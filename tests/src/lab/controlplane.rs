@@ -9,10 +9,11 @@ use std::time::Duration;
 use std::{env, fs};
 
 use anyhow::{Context, ensure};
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{ListParams, Patch, PatchParams, Request};
+use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams, Request};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use kube::{Api, Client, Config, ResourceExt as _};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OnceCell;
@@ -210,6 +211,16 @@ impl ControlPlane {
         let started = first.start(&self.namespace, &self.folder)?;
         *self.apiserver.lock().unwrap_or_else(PoisonError::into_inner) = started;
         self.ready().await
+    }
+
+    /// Stores an object that is nobody's concern, and returns its version: whatever anybody has seen before is lower.
+    pub(super) async fn new_version(&self) -> anyhow::Result<u64> {
+        let maps: Api<ConfigMap> = Api::namespaced(self.client(), "default");
+        let metadata =
+            ObjectMeta { generate_name: Some("moment-".to_owned()), ..ObjectMeta::default() };
+        let map = ConfigMap { metadata, ..ConfigMap::default() };
+        let stored = maps.create(&PostParams::default(), &map).await.context("store a moment")?;
+        stored.resource_version().unwrap_or_default().parse().context("its version")
     }
 
     /// Waits until the API server says that it is ready.

@@ -50,7 +50,8 @@ pub enum Fault {
     /// It is not passed on and never answered. Of a watch that runs nothing comes any more, for good: its connection
     /// stands, as if the machine behind it had died.
     Silence,
-    /// It is answered as a watch that ends at once, its place in history being gone (410). A watch that runs ends so.
+    /// It is answered as a watch that ends at once, its place in history being gone (410). A watch that runs ends so. See
+    /// [`super::Lab::forget_history`].
     Gone,
     /// It is passed on so much later, as by a server whose store is slow.
     Late(Duration),
@@ -74,6 +75,8 @@ pub struct Asked {
     pub path: String,
     /// Whether it is a watch.
     pub watch: bool,
+    /// The version that it names: a watch tells what came after it.
+    pub version: Option<u64>,
 }
 
 impl Asked {
@@ -224,6 +227,9 @@ impl Relay {
             method: parts.method.clone(),
             path: parts.uri.path().to_owned(),
             watch: query.split('&').any(|part| part.starts_with("watch=") && part != "watch=false"),
+            version: query
+                .split('&')
+                .find_map(|part| part.strip_prefix("resourceVersion=")?.parse().ok()),
         };
         self.state().asked.push(asked.clone());
         let request = Request::from_parts(parts, Body::from(body));

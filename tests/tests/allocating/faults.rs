@@ -18,10 +18,20 @@ const THROTTLED: Duration = Duration::from_secs(5);
 const BACK_TO_WORK: Duration = Duration::from_secs(15);
 /// A watch that died unnoticed is given up 33 s after it began.
 const WATCH_GIVEN_UP: Duration = Duration::from_secs(40);
-/// Services that are created during a fault.
-const SEVERAL: usize = 12;
+/// Services that are created during a fault: more than are written at a time, so that the last of them are reached only
+/// if nobody waits for ever for the answers to the first.
+const SEVERAL: usize = 24;
 /// Requests a second that two controllers may make while those Services wait and every request fails.
-const PATIENT: f64 = 40.0;
+const PATIENT: f64 = 60.0;
+
+/// When a fault ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    /// When it has befallen enough.
+    Enough,
+    /// When in spite of it all Services are served.
+    Served,
+}
 
 /// Services of one story: those of before its fault, those of its time, and those of after.
 struct Tale<'s> {
@@ -44,28 +54,40 @@ impl Tale<'_> {
         Ok(())
     }
 
-    /// Inflicts `fault` on what fits, has Services created meanwhile, and ends it when `enough`, which is asked with its
-    /// hits and how long it has lasted. No Service is lost or doubled, and none is written to more than once.
+    /// Inflicts `fault` on what fits, and ends it when `enough`.
     async fn tell(
         &self,
         fault: Fault,
         fits: impl Fn(&Asked) -> bool + Send + 'static,
         enough: impl Fn(usize, Duration) -> bool,
     ) -> anyhow::Result<()> {
+        let inflict = async || Ok(self.relay.inflict(fault, fits));
+        self.befalls(inflict, Until::Enough, enough).await
+    }
+
+    /// Has Services created while a fault lasts, until it is `enough`, which is asked with its hits and how long it has
+    /// lasted. No Service is lost or doubled, and none is written to more than once.
+    async fn befalls(
+        &self,
+        inflict: impl AsyncFnOnce() -> anyhow::Result<Infliction>,
+        until: Until,
+        enough: impl Fn(usize, Duration) -> bool,
+    ) -> anyhow::Result<()> {
         let history = self.stage.history().await?;
         let before = self.ask("before").await?;
         self.served(&before, BACK_TO_WORK).await?;
         let asked = self.relay.asked().len();
-        let (begun, inflicted) = (Instant::now(), self.relay.inflict(fault, fits));
+        let (begun, inflicted) = (Instant::now(), inflict().await?);
         let during = self.ask("during").await?;
         self.lasts(&inflicted, begun, enough).await?;
         let (hits, lasted) = (inflicted.hits(), begun.elapsed());
-        drop(inflicted);
+        let lasts_on = (until == Until::Served).then_some(inflicted);
         let asked = self.relay.asked().len() - asked;
         let ended = Instant::now();
         let after = self.ask("after").await?;
         self.served(&during, BACK_TO_WORK).await.context("created during the fault")?;
         self.served(&after, BACK_TO_WORK).await.context("created after the fault")?;
+        drop(lasts_on);
         let took = ended.elapsed();
         eprintln!(
             "{}: {hits} hits and {asked} requests in {lasted:.1?}, then {took:.2?}",
@@ -113,7 +135,7 @@ fn of_the_lease(asked: &Asked) -> bool {
 pub(crate) async fn faults_that_end_are_outlived(stage: &Stage<'_>) -> anyhow::Result<()> {
     let relay = stage.lab.relay().await?;
     let processes = [stage.controller(0)?, stage.controller(1)?];
-    stage.configure(&[("lan", of(&["192.168.112.0/24"]))]).await?;
+    stage.configure(&[("lan", of(&["192.168.112.0/23"]))]).await?;
     let tale = |name| Tale { stage, relay, name };
     let each_once = |hits, _| hits >= SEVERAL;
     let for_five_seconds = |_, lasted| lasted >= THROTTLED;
@@ -122,8 +144,12 @@ pub(crate) async fn faults_that_end_are_outlived(stage: &Stage<'_>) -> anyhow::R
     tale("throttled").tell(Fault::Answer(429), |_| true, for_five_seconds).await?;
     stage.clear().await?;
     tale("answers").tell(Fault::AnswerLost, of_services, each_once).await?;
+    tale("swallowed").tell(Fault::Silence, of_services, each_once).await?;
     tale("renewals").tell(Fault::AnswerLost, of_the_lease, for_five_seconds).await?;
-    tale("history").tell(Fault::Gone, |asked| asked.watch, |hits, _| hits >= 8).await?;
+    // Both follow five kinds, and nobody needs the watch of BGPAdvertisements.
+    let all_watches = |hits, _| hits >= 8;
+    let forget = || stage.lab.forget_history();
+    tale("history").befalls(forget, Until::Served, all_watches).await?;
     for process in processes {
         ensure!(process.status()?.is_none(), "{} was ended by a fault", process.name());
     }

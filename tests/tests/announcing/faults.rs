@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use herald_tests::lab::Lab;
 use herald_tests::lab::node::Backend;
 use herald_tests::lab::prober::Prober;
-use herald_tests::lab::relay::{Asked, Fault, Relay};
+use herald_tests::lab::relay::{Asked, Fault, Infliction, Relay};
 use tokio::time::Instant;
 
 use crate::scene::{ASKS, SETTLE, Scene, one_voice};
@@ -28,6 +28,15 @@ const WATCH_GIVEN_UP: Duration = Duration::from_secs(40);
 /// Requests a second that two speakers may make while every request fails: renewals and lists, and both sent twice.
 const PATIENT: f64 = 40.0;
 
+/// When a fault ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    /// When it has befallen something and has lasted so long.
+    Lasted(Duration),
+    /// When in spite of it the address is answered.
+    Answered,
+}
+
 struct Tale<'s, 'l> {
     scene: &'s Scene<'l>,
     relay: &'s Relay,
@@ -36,17 +45,19 @@ struct Tale<'s, 'l> {
 }
 
 impl Tale<'_, '_> {
-    /// Inflicts `fault` on what fits, has a Service with `vip` come meanwhile, and ends it when it has befallen something
-    /// and has lasted for `lasting`. Then the address is answered.
+    /// Has a Service with `vip` come while the fault lasts, which has just begun. The address is answered.
     async fn tell(
         &self,
         name: &str,
         vip: &str,
-        (fault, lasting): (Fault, Duration),
-        fits: impl Fn(&Asked) -> bool + Send + 'static,
+        inflicted: Infliction,
+        until: Until,
     ) -> anyhow::Result<()> {
-        let asked = self.relay.asked().len();
-        let (begun, inflicted) = (Instant::now(), self.relay.inflict(fault, fits));
+        let lasting = match until {
+            Until::Lasted(lasting) => lasting,
+            Until::Answered => Duration::ZERO,
+        };
+        let (begun, asked) = (Instant::now(), self.relay.asked().len());
         let vip: IpAddr = vip.parse()?;
         self.scene.serve(name, "Cluster", &[vip], &[self.backend]).await?;
         let lab = self.scene.lab;
@@ -57,10 +68,11 @@ impl Tale<'_, '_> {
         })
         .await?;
         let (hits, lasted) = (inflicted.hits(), begun.elapsed());
-        drop(inflicted);
+        let lasts_on = (until == Until::Answered).then_some(inflicted);
         let asked = self.relay.asked().len() - asked;
         let ended = Instant::now();
         self.answered(vip, SETTLE).await.context(name.to_owned())?;
+        drop(lasts_on);
         let took = ended.elapsed();
         eprintln!(
             "{name}: {hits} hits and {asked} requests in {lasted:.1?}, answered {took:.2?} on"
@@ -100,10 +112,14 @@ async fn no_fault_of_the_api_server_silences_or_doubles_an_address() -> anyhow::
         let began = SystemTime::now();
         let tale = Tale { scene: &scene, relay, prober, backend };
         let briefly = Duration::from_millis(500);
-        tale.tell("conflicts", VIPS[1], (Fault::Answer(409), briefly), of_leases).await?;
-        tale.tell("answers", VIPS[2], (Fault::AnswerLost, LASTING), of_leases).await?;
-        tale.tell("throttled", VIPS[3], (Fault::Answer(429), LASTING), |_| true).await?;
-        tale.tell("history", VIPS[4], (Fault::Gone, briefly), |asked| asked.watch).await?;
+        let conflicts = relay.inflict(Fault::Answer(409), of_leases);
+        tale.tell("conflicts", VIPS[1], conflicts, Until::Lasted(briefly)).await?;
+        let lost = relay.inflict(Fault::AnswerLost, of_leases);
+        tale.tell("answers", VIPS[2], lost, Until::Lasted(LASTING)).await?;
+        let throttled = relay.inflict(Fault::Answer(429), |_| true);
+        tale.tell("throttled", VIPS[3], throttled, Until::Lasted(LASTING)).await?;
+        let forgotten = lab.forget_history().await?;
+        tale.tell("history", VIPS[4], forgotten, Until::Answered).await?;
         scene.await_sessions(lab.nodes()).await?;
         // Watches of every kind die and do not say so.
         let silence = relay.inflict(Fault::Silence, |asked| asked.watch);
