@@ -19,8 +19,6 @@ use crate::stage::{SETTLE, Stage, addresses, of};
 
 /// Users of the API server at a time, each by a connection of its own.
 const USERS: usize = 4;
-/// Services that each of them creates.
-const SERVICES_EACH: usize = 20;
 
 /// What befalls the leader in the middle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,14 +40,15 @@ async fn user(stage: &Stage<'_>) -> anyhow::Result<Api<Service>> {
     Ok(Api::default_namespaced(Client::try_from(config)?))
 }
 
-/// Creates Services, and deletes each third again, which frees addresses for others.
+/// Creates `each` Services, and deletes each third again, which frees addresses for others.
 async fn use_it(
     services: Api<Service>,
     user: usize,
+    each: usize,
     created: &AtomicUsize,
 ) -> anyhow::Result<Vec<String>> {
     let mut left = Vec::new();
-    for number in 0..SERVICES_EACH {
+    for number in 0..each {
         let name = format!("u{user}-{number}");
         let service = serde_json::from_value(json!({
             "metadata": { "name": name },
@@ -77,18 +76,19 @@ async fn burst(
     stage: &Stage<'_>,
     old: u8,
     leader: &Process,
-    fate: Fate,
+    (fate, services): (Fate, usize),
 ) -> anyhow::Result<Vec<String>> {
     let created = AtomicUsize::new(0);
+    let each = services / USERS;
     let users = try_join_all(
-        (0..USERS).map(async |number| use_it(user(stage).await?, number, &created).await),
+        (0..USERS).map(async |number| use_it(user(stage).await?, number, each, &created).await),
     );
     let strike = async {
         stage
             .lab
             .await_condition("half of them are created", SETTLE, async || {
                 let created = created.load(Ordering::Relaxed);
-                ensure!(created >= USERS * SERVICES_EACH / 2, "{created}");
+                ensure!(created >= services / 2, "{created}");
                 Ok(())
             })
             .await?;
@@ -120,11 +120,11 @@ async fn all_are_served(stage: &Stage<'_>) -> anyhow::Result<()> {
 
 /// Nobody has an address twice or is without one, and none was written to but once: what the old leader had in mind came
 /// to nothing, also where it came to itself again.
-async fn survives(stage: &Stage<'_>, fate: Fate) -> anyhow::Result<()> {
+async fn survives(stage: &Stage<'_>, fate: Fate, services: usize) -> anyhow::Result<()> {
     let history = stage.history().await?;
     let old = leader(stage).await?;
     let process = stage.running(old)?;
-    let left = burst(stage, old, &process, fate).await?;
+    let left = burst(stage, old, &process, (fate, services)).await?;
     let began = Instant::now();
     all_are_served(stage).await?;
     eprintln!(
@@ -155,16 +155,17 @@ async fn survives(stage: &Stage<'_>, fate: Fate) -> anyhow::Result<()> {
     stage.clear().await
 }
 
-/// So many bursts, each with one of these fates in its middle, in turn.
+/// So many bursts of so many Services, each with one of these fates in its middle, in turn.
 pub(crate) async fn are_survived(
     stage: &Stage<'_>,
     fates: &[Fate],
     rounds: usize,
+    services: usize,
 ) -> anyhow::Result<()> {
     stage.configure(&[("lan", of(&["192.168.112.0/24"]))]).await?;
     for (round, fate) in fates.iter().cycle().take(rounds).enumerate() {
         let told = || format!("round {round}: {fate:?}");
-        survives(stage, *fate).await.with_context(told)?;
+        survives(stage, *fate, services).await.with_context(told)?;
     }
     Ok(())
 }

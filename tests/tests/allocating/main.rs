@@ -75,7 +75,9 @@ async fn two_replicas_never_double_and_never_lose() -> anyhow::Result<()> {
         stage.story("a double", replicas::a_double_is_healed_by_the_next_leader).await?;
         stage.story("after an outage", replicas::a_crash_soon_after_an_outage).await?;
         let fates = [Fate::Death, Fate::Pause, Fate::Cut, Fate::Word];
-        stage.story("bursts", async |stage| bursts::are_survived(stage, &fates, 6).await).await?;
+        stage
+            .story("bursts", async |stage| bursts::are_survived(stage, &fates, 6, 80).await)
+            .await?;
         let hides = replicas::what_a_hanging_watch_hides_is_not_given_again;
         stage.story("a hanging watch", hides).await
     })
@@ -83,14 +85,14 @@ async fn two_replicas_never_double_and_never_lose() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "takes four minutes: cargo test -p herald-tests --test allocating -- --ignored"]
+#[ignore = "takes ten minutes: cargo test -p herald-tests --test allocating -- --ignored"]
 async fn twenty_deaths_and_twenty_pauses_in_bursts_are_survived() -> anyhow::Result<()> {
     Lab::run(1, async |lab| {
         let stage = Stage::set(lab).await?;
         stage.controller(0)?;
         stage.leads(0).await?;
         replicas::stands_by(&stage, 1).await?;
-        bursts::are_survived(&stage, &[Fate::Death, Fate::Pause], 40).await
+        bursts::are_survived(&stage, &[Fate::Death, Fate::Pause], 40, 240).await
     })
     .await
 }
@@ -99,7 +101,9 @@ async fn twenty_deaths_and_twenty_pauses_in_bursts_are_survived() -> anyhow::Res
 async fn a_controller_waits_for_what_is_not_there_and_goes_on_by_itself() -> anyhow::Result<()> {
     Lab::run(1, async |lab| {
         let stage = Stage::set(lab).await?;
-        stage.story("no kinds", beginning::without_the_kinds_it_waits).await?;
+        stage.story("no pools' kind", beginning::without_the_kind_of_pools_it_waits).await?;
+        let no_advertisements = beginning::without_the_kind_of_advertisements_all_wait;
+        stage.story("no advertisements' kind", no_advertisements).await?;
         stage.story("no pools", beginning::without_any_pool_nothing_is_cleared).await?;
         stage.story("other shapes", shapes::what_cannot_be_read_hides_nothing).await?;
         stage.story("odd Services", shapes::an_odd_service_hides_no_other).await?;
