@@ -38,12 +38,28 @@ impl Requests {
         Self(requests)
     }
 
-    /// Those answered after `before` was read: no reads, and none that was not sent.
-    pub fn writes_since(&self, before: &Self) -> Self {
-        let reads = ["GET ", "LIST ", "WATCH ", "WATCHLIST ", "CONNECT "];
-        let writes = self.0.iter().filter(|(key, _)| !reads.iter().any(|r| key.starts_with(r)));
-        let new = writes.map(|(key, count)| (key.clone(), count - before.of(key)));
+    /// Those answered after `before` was read: objects read, listed and written. Watches are none, as one brings the news
+    /// of many objects; nor is what is no object, such as these metrics themselves.
+    pub fn since(&self, before: &Self) -> Self {
+        let lasting = ["WATCH ", "WATCHLIST ", "CONNECT "];
+        let of_objects = self.0.iter().filter(|(key, _)| {
+            !kind(key).is_empty() && !lasting.iter().any(|verb| key.starts_with(verb))
+        });
+        let new = of_objects.map(|(key, count)| (key.clone(), count - before.of(key)));
         Self(new.filter(|(_, count)| *count > 0.0).collect())
+    }
+
+    /// Those of [`Requests::since`] that read nothing only.
+    pub fn writes_since(&self, before: &Self) -> Self {
+        let mut writes = self.since(before);
+        writes.0.retain(|key, _| !key.starts_with("GET ") && !key.starts_with("LIST "));
+        writes
+    }
+
+    /// Those about objects of this kind, such as `services`, whatever was done to them.
+    pub fn about(&self, objects: &str) -> f64 {
+        let about = self.0.iter().filter(|(key, _)| kind(key) == objects);
+        about.map(|(_, count)| count).sum()
     }
 
     /// Those of `key`.
@@ -58,6 +74,12 @@ impl Requests {
     }
 }
 
+/// The kind of object that requests of this key are about; empty when it is none.
+fn kind(key: &str) -> &str {
+    let (_, resource) = key.split_once(' ').unwrap_or_default();
+    resource.split('/').next().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +89,8 @@ mod tests {
 apiserver_request_total{code="200",component="apiserver",dry_run="",group="",resource="services",scope="resource",subresource="status",verb="PATCH",version="v1"} 7
 apiserver_request_total{code="409",component="apiserver",dry_run="",group="",resource="services",scope="resource",subresource="status",verb="PATCH",version="v1"} 2
 apiserver_request_total{code="0",component="apiserver",dry_run="",group="",resource="services",scope="cluster",subresource="",verb="WATCH",version="v1"} 3
+apiserver_request_total{code="200",component="apiserver",dry_run="",group="",resource="services",scope="resource",subresource="",verb="GET",version="v1"} 5
+apiserver_request_total{code="200",component="apiserver",dry_run="",group="",resource="",scope="",subresource="/metrics",verb="GET",version=""} 8
 apiserver_request_total{code="201",component="apiserver",dry_run="",group="coordination.k8s.io",resource="leases",scope="resource",subresource="",verb="POST",version="v1"} 1e+03
 "#;
 
@@ -79,5 +103,13 @@ apiserver_request_total{code="201",component="apiserver",dry_run="",group="coord
             [("PATCH services/status".to_owned(), 9.0), ("POST leases".to_owned(), 600.0)];
         assert_eq!(writes.0, BTreeMap::from(expected));
         assert_eq!(writes.all_but(&["POST leases"]), 9.0);
+    }
+
+    #[test]
+    fn reads_of_objects_count_and_watches_and_metrics_do_not() {
+        let all = Requests::parse(METRICS).since(&Requests::default());
+        assert_eq!(all.of("GET services"), 5.0);
+        assert_eq!(all.about("services"), 14.0);
+        assert_eq!(all.all_but(&[]), 1014.0);
     }
 }

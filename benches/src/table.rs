@@ -20,13 +20,28 @@ pub enum Target {
 impl Table {
     /// A figure with its target, in `unit`.
     pub fn judged(&mut self, what: &str, figure: f64, unit: &str, target: Target) {
+        self.beside(what, figure, unit, target, None);
+    }
+
+    /// The same, and what MetalLB needed in the same lab where that was measured.
+    pub fn beside(
+        &mut self,
+        what: &str,
+        figure: f64,
+        unit: &str,
+        target: Target,
+        metallb: Option<f64>,
+    ) {
         let (met, word, bound) = match target {
             Target::Most(bound) => (figure <= bound, "≤", bound),
             Target::Least(bound) => (figure >= bound, "≥", bound),
         };
         let verdict = if met { "met" } else { "MISSED" };
         self.missed += usize::from(!met);
-        println!("{what:<58} {:>9} {unit:<7} {word} {bound:<7} {verdict}", short(figure));
+        let metallb = metallb.map(|theirs| format!("  MetalLB {}", short(theirs)));
+        let metallb = metallb.unwrap_or_default();
+        let figure = short(figure);
+        println!("{what:<58} {figure:>9} {unit:<7} {word} {bound:<7} {verdict:<6}{metallb}");
     }
 
     /// A figure without one.

@@ -49,10 +49,14 @@ pub(crate) struct Created {
 }
 
 impl Created {
+    /// When the first was asked for.
+    pub(crate) fn began(&self) -> SystemTime {
+        self.asked.iter().min().copied().unwrap_or(self.ended)
+    }
+
     /// Creations per second.
     pub(crate) fn rate(&self) -> f64 {
-        let began = self.asked.iter().min().copied().unwrap_or(self.ended);
-        let took = self.ended.duration_since(began).unwrap_or_default();
+        let took = self.ended.duration_since(self.began()).unwrap_or_default();
         self.asked.len() as f64 / took.as_secs_f64()
     }
 }

@@ -8,7 +8,7 @@ pub(crate) const SYSTEM: &str = "herald-system";
 /// As many Services as the pool has addresses for.
 pub(crate) const MOST: i64 = 12_288;
 /// The pool, and who announces it: every node, on the LAN.
-const POOL: &str = "burst";
+pub(crate) const POOL: &str = "burst";
 
 /// What Services are like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -22,6 +22,15 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// Seconds from the last creation to the last address with MetalLB.
+    pub(crate) const fn metallb(self) -> Option<f64> {
+        match self {
+            Self::Cluster => Some(5.4),
+            Self::Local => Some(9.3),
+            Self::Sharing => None,
+        }
+    }
+
     /// Its word in the table.
     pub(crate) const fn name(self) -> &'static str {
         match self {
