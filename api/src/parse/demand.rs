@@ -92,7 +92,7 @@ pub fn asked(service: &Service, class: Option<&str>) -> Asked {
     let (held, plain) = held(ingress);
     let version = version(service);
     let recorded = annotation::IP_ALLOCATED_FROM_POOL.find(annotations);
-    let (sharing, ports) = (sharing(spec, annotations, &version.uid), ports(spec));
+    let (sharing, ports) = (sharing(spec, annotations), ports(spec));
     let terms = sharing.as_ref().map(|sharing| terms(sharing, &ports));
     let recorded_terms = annotations.get(annotation::SHARED_AS).map(|text| text.as_str().into());
     let demand = Demand {
@@ -217,24 +217,14 @@ fn address(field: &str, part: &str, text: &str) -> Result<IpAddr, Why> {
 }
 
 /// Under `externalTrafficPolicy: Local` only Services with the same selector have the same endpoints. One without a
-/// selector has endpoints of its own, which nothing compares: it shares with nobody.
-fn sharing(
-    spec: &ServiceSpec,
-    annotations: &BTreeMap<String, String>,
-    uid: &Arc<str>,
-) -> Option<Sharing> {
+/// selector shares by its key alone, as under MetalLB: which node answers for it is decided where endpoints are known.
+fn sharing(spec: &ServiceSpec, annotations: &BTreeMap<String, String>) -> Option<Sharing> {
     let found = annotation::ALLOW_SHARED_IP.find(annotations)?;
     let local = spec.external_traffic_policy.as_deref() == Some("Local");
-    let backend: Arc<str> = match spec.selector.as_ref().filter(|selector| !selector.is_empty()) {
-        _ if !local => "".into(),
-        None => format!("uid={uid}").into(),
-        Some(selector) => {
-            let pairs: Vec<String> =
-                selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
-            pairs.join(",").into()
-        }
-    };
-    (!found.value.is_empty()).then(|| Sharing { key: found.value.into(), backend })
+    let selector = spec.selector.iter().flatten().filter(|_| local);
+    let pairs: Vec<String> = selector.map(|(key, value)| format!("{key}={value}")).collect();
+    let (key, backend) = (found.value.into(), pairs.join(",").into());
+    (!found.value.is_empty()).then_some(Sharing { key, backend })
 }
 
 /// Short, because nobody reads it: eight bytes of SHA-256 tell terms apart.

@@ -109,7 +109,7 @@ pub struct Wants {
 pub struct Sharing {
     /// The key that the user chose; never empty.
     pub key: Arc<str>,
-    /// Empty for `externalTrafficPolicy: Cluster`; the canonical selector for `Local`, because the node that answers
-    /// must host the endpoints of every Service on the address.
+    /// The canonical selector for `externalTrafficPolicy: Local`, because the node that answers must host the endpoints
+    /// of every Service on the address; empty without a selector, and for `Cluster`.
     pub backend: Arc<str>,
 }

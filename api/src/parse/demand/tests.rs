@@ -194,8 +194,8 @@ fn the_backend_key_keeps_local_services_with_other_endpoints_apart() {
     let local =
         |selector: Value| shared(json!({"externalTrafficPolicy": "Local", "selector": selector}));
     assert_eq!(local(json!({"b": "2"})).as_deref(), Some("app=web,b=2"));
-    // Endpoints written by hand are compared with nobody's, not even with those of Cluster.
-    assert_eq!(local(Value::Null).as_deref(), Some("uid=u-1"));
+    // Without a selector it is as under Cluster.
+    assert_eq!(local(Value::Null).as_deref(), Some(""));
     let mut empty = annotated(&json!({"metallb.io/allow-shared-ip": ""}));
     merge(&mut empty, &json!({"spec": {"externalTrafficPolicy": "Local"}}));
     assert_eq!(ours(&empty).demand.sharing, None);
