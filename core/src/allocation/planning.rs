@@ -367,7 +367,12 @@ impl<'a> Planning<'a> {
             }
             Families::Single(_) | Families::RequireDual => &[families.all()],
         };
-        let found = needs.iter().find_map(|need| self.first_pool(at, &open, need));
+        let pinned = open.partition_point(|pool| pools.at(*pool).allocation.is_some());
+        let (pinned, general) = open.split_at(pinned);
+        let groups = [pinned, general];
+        let partners = [true, false].into_iter().skip(usize::from(demand.sharing.is_none()));
+        let found =
+            partners.into_iter().find_map(|partners| self.first(at, groups, needs, partners));
         let Some((pool, addresses)) = found else {
             self.drafts[at].lacks = Some(self.refusal(demand, wants, *families));
             return;
@@ -379,30 +384,31 @@ impl<'a> Planning<'a> {
         self.drafts[at].addresses = addresses;
     }
 
-    /// The first of `open` with one address of each family in `need`; pools where one of them is shared come first.
-    fn first_pool(
+    /// The first pool with what the Service needs, and one address of each family of the first need that it can meet. One
+    /// group of pools is asked for every need before the next; with `partners` only pools in which at least one of the
+    /// addresses is shared are asked.
+    fn first(
         &mut self,
         at: At,
-        open: &[usize],
-        need: &[Family],
+        groups: [&[usize]; 2],
+        needs: &[&[Family]],
+        partners: bool,
     ) -> Option<(usize, Vec<IpAddr>)> {
-        let has_partners = |this: &mut Self, pool: usize| {
-            need.iter().any(|family| this.ledger.beside(at, pool, *family).is_some())
-        };
-        let offers = |this: &mut Self, pool: usize| -> Option<(usize, Vec<IpAddr>)> {
-            // Most pools that are asked are full, so they are asked before anything is allocated.
-            need.iter().try_for_each(|family| this.offer(at, pool, *family).map(|_| ()))?;
-            Some((pool, need.iter().filter_map(|family| this.offer(at, pool, *family)).collect()))
-        };
-        let shared = self.demand(at).sharing.is_some();
-        let beside = shared.then(|| {
-            let mut pools = open.iter().copied().filter(|pool| has_partners(self, *pool));
-            pools.next()
+        let choices = groups.into_iter().flat_map(|group| {
+            needs.iter().flat_map(|need| group.iter().map(|pool| (*pool, *need)))
         });
-        if let Some(found) = beside.flatten().and_then(|pool| offers(self, pool)) {
-            return Some(found);
+        for (pool, need) in choices {
+            let beside = |family: &Family| self.ledger.beside(at, pool, *family).is_some();
+            if partners && !need.iter().any(beside) {
+                continue;
+            }
+            // Most pools that are asked are full, so they are asked before anything is allocated.
+            if need.iter().all(|family| self.offer(at, pool, *family).is_some()) {
+                let offers = need.iter().filter_map(|family| self.offer(at, pool, *family));
+                return Some((pool, offers.collect()));
+            }
         }
-        open.iter().find_map(|pool| offers(self, *pool))
+        None
     }
 
     fn offer(&mut self, at: At, pool: usize, family: Family) -> Option<IpAddr> {

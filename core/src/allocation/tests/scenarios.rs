@@ -280,6 +280,28 @@ scenarios! {
         "red/s3" => "b 10.0.1.1"
         "red/s4" => "a 10.0.0.1"
     }
+    who_prefers_two_families_exhausts_the_pinned_pools_before_the_others Clear
+    ["a 10.0.0.1,fd00::a", "b 10.0.1.1-10.0.1.2 namespace=red", "c fd00::c namespace=red"] {
+        "red/s1 prefer4" => "b 10.0.1.1 lacks=PoolLacksFamily"
+        "red/s2 prefer6" => "c fd00::c lacks=PoolLacksFamily"
+        "red/s3 prefer6" => "b 10.0.1.2 lacks=PoolLacksFamily"
+        "red/s4 prefer6" => "a 10.0.0.1,fd00::a"
+    }
+    who_needs_both_finds_its_partners_where_they_have_both Clear
+    ["a 10.0.0.1,fd00::a", "b 10.0.1.1,fd00::b", "c 10.0.2.1,fd00::c"] {
+        "s1 share=k holds=10.0.0.1" => "a 10.0.0.1"
+        "s2 v6 holds=fd00::a" => "a fd00::a"
+        "s3 share=k require holds=10.0.2.1,fd00::c port=81" => "c 10.0.2.1,fd00::c"
+        "s4 share=k require port=82" => "c 10.0.2.1,fd00::c"
+        "s5 share=k require port=82" => "b 10.0.1.1,fd00::b"
+        "s6 share=k port=82" => "a 10.0.0.1"
+    }
+    partners_come_before_pinned_pools_and_before_the_second_of_two_families Clear
+    ["a 10.0.0.1,fd00::a", "b 10.0.1.1", "c 10.0.2.1 namespace=red"] {
+        "s1 share=k holds=10.0.1.1" => "b 10.0.1.1"
+        "red/s2 share=k port=81" => "b 10.0.1.1"
+        "s3 share=k prefer4 port=82" => "b 10.0.1.1 lacks=PoolLacksFamily"
+    }
     those_who_share_a_key_are_put_together_while_their_ports_differ Clear
     ["a 10.0.0.1-10.0.0.9"] {
         "s1 holds=10.0.0.5 share=k" => "a 10.0.0.5"
