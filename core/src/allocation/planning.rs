@@ -374,7 +374,7 @@ impl<'a> Planning<'a> {
         let found =
             partners.into_iter().find_map(|partners| self.first(at, groups, needs, partners));
         let Some((pool, addresses)) = found else {
-            self.drafts[at].lacks = Some(self.refusal(demand, wants, *families));
+            self.drafts[at].lacks = Some(self.refusal(wants, *families, &open));
             return;
         };
         addresses.iter().for_each(|address| self.ledger.occupy(at, *address));
@@ -434,32 +434,39 @@ impl<'a> Planning<'a> {
         }
     }
 
-    /// Why no pool could give anything new.
-    fn refusal(&mut self, demand: &Demand, wants: &Wants, families: Families) -> Why {
+    /// Why no pool could give anything new; `open` are those that may give to the Service.
+    fn refusal(&mut self, wants: &Wants, families: Families, open: &[usize]) -> Why {
         let pools = self.world.pools;
         if pools.is_empty() && pools.refused().is_empty() {
             return Why::NoPools;
         }
-        let Some(name) = &wants.pool else { return self.none_available(demand, families) };
-        let pool = name.clone();
-        let Some(at) = pools.at_name(name) else { return self.unknown_pool(name) };
-        match self.pool_refusal_of(demand, at, families) {
-            PoolRefusal::NotInForce => self.unknown_pool(name),
-            PoolRefusal::NotForService | PoolRefusal::NotAutomatic => {
-                Why::PoolNotForService { pool }
+        let Some(name) = &wants.pool else { return self.none_available(families, open) };
+        match (pools.at_name(name), open) {
+            (None, _) => self.unknown_pool(name),
+            (Some(_), []) => Why::PoolNotForService { pool: name.clone() },
+            (Some(at), _) => {
+                let family = self.short_of(at, families);
+                self.lacking(at, family)
             }
-            PoolRefusal::LacksFamily(family) => Why::PoolLacksFamily { pool, family },
-            PoolRefusal::Exhausted(family) => Why::PoolExhausted { pool, family },
         }
     }
 
-    fn none_available(&mut self, demand: &Demand, families: Families) -> Why {
+    /// First the pools that ran out, those that lack a family, and those not in force: what somebody could change for this
+    /// Service. Where many pools are others', it would never be heard of after them.
+    fn none_available(&mut self, families: Families, open: &[usize]) -> Why {
         let pools = self.world.pools;
-        let asked = (0..pools.len().min(NAMED_AT_MOST))
-            .map(|at| (pools.at(at).name.clone(), self.pool_refusal(demand, at, families)));
-        let mut tried: Vec<(PoolName, PoolRefusal)> = asked.collect();
+        let mut near: Vec<(PoolRefusal, usize)> =
+            open.iter().map(|at| (self.pool_refusal(*at, families), *at)).collect();
+        near.sort_by_key(|(refusal, at)| (matches!(refusal, PoolRefusal::LacksFamily(_)), *at));
+        let near = near.into_iter().map(|(refusal, at)| (pools.at(at).name.clone(), refusal));
         let refused = pools.refused().keys().map(|name| (name.clone(), PoolRefusal::NotInForce));
-        tried.extend(refused.take(NAMED_AT_MOST - tried.len()));
+        let far = (0..pools.len()).filter(|at| !open.contains(at)).map(|at| {
+            let pool = pools.at(at);
+            let automatic = pool.auto_assign;
+            let no = if automatic { PoolRefusal::NotForService } else { PoolRefusal::NotAutomatic };
+            (pool.name.clone(), no)
+        });
+        let tried: Vec<_> = near.chain(refused).chain(far).take(NAMED_AT_MOST).collect();
         let more = pools.len() + pools.refused().len() - tried.len();
         Why::NoneAvailable { tried, more }
     }
@@ -470,30 +477,25 @@ impl<'a> Planning<'a> {
         Why::UnknownPool { pool: name.clone(), refusal }
     }
 
-    fn pool_refusal(&mut self, demand: &Demand, at: usize, families: Families) -> PoolRefusal {
-        if self.world.pools.at(at).auto_assign {
-            self.pool_refusal_of(demand, at, families)
+    fn pool_refusal(&mut self, pool: usize, families: Families) -> PoolRefusal {
+        let family = self.short_of(pool, families);
+        if has_range(self.world.pools.at(pool), family) {
+            PoolRefusal::Exhausted(family)
         } else {
-            PoolRefusal::NotAutomatic
+            PoolRefusal::LacksFamily(family)
         }
     }
 
-    fn pool_refusal_of(&mut self, demand: &Demand, at: usize, families: Families) -> PoolRefusal {
-        let pool = self.world.pools.at(at);
-        if !serves(pool, demand, self.world.namespaces) {
-            return PoolRefusal::NotForService;
-        }
-        let has = |family: &Family| has_range(pool, *family);
+    /// The family for want of which that pool, which could not serve the Service, could not.
+    fn short_of(&mut self, at: usize, families: Families) -> Family {
+        let has = |family: &Family| has_range(self.world.pools.at(at), *family);
         // Of `PreferDual` either would have done, so what the pool has is what ran out.
         let either = matches!(families, Families::PreferDual { .. });
-        let lacking = families.all().iter().find(|family| !has(family) && !either);
-        let full = |family: &&Family| has(family) && self.ledger.lowest(at, **family).is_none();
-        let full = families.all().iter().find(full);
-        match (lacking, full) {
-            (Some(family), _) => PoolRefusal::LacksFamily(*family),
-            (None, Some(family)) => PoolRefusal::Exhausted(*family),
-            (None, None) => PoolRefusal::LacksFamily(families.all()[0]),
-        }
+        let all = families.all();
+        let lacking = all.iter().find(|family| !has(family) && !either);
+        let full =
+            all.iter().find(|family| has(family) && self.ledger.lowest(at, **family).is_none());
+        *lacking.or(full).unwrap_or(&all[0])
     }
 
     fn finish(self) -> Plan {

@@ -143,7 +143,8 @@ pub enum Why {
     },
     /// No pool could serve it.
     NoneAvailable {
-        /// What each pool said, at most [`NAMED_AT_MOST`] of them.
+        /// What each pool said, at most [`NAMED_AT_MOST`] of them: those that are for the Service first, then those that may
+        /// be when they are in force, then the others.
         tried: Vec<(PoolName, PoolRefusal)>,
         /// How many more pools there are.
         more: usize,
@@ -178,16 +179,16 @@ pub enum RequestFault {
 /// Why one pool could not serve a Service that asked for nothing by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolRefusal {
-    /// It is there, and no version of it is in force.
-    NotInForce,
-    /// `autoAssign: false`.
-    NotAutomatic,
-    /// Pinned to other Services.
-    NotForService,
-    /// It has no range of this family.
-    LacksFamily(Family),
     /// Every address of this family is taken.
     Exhausted(Family),
+    /// It has no range of this family.
+    LacksFamily(Family),
+    /// It is there, and no version of it is in force.
+    NotInForce,
+    /// Pinned to other Services.
+    NotForService,
+    /// `autoAssign: false`.
+    NotAutomatic,
 }
 
 impl Why {

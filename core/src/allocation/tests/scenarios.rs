@@ -382,8 +382,8 @@ fn a_refusal_names_what_was_tried() {
         .filter_map(|verdict| Some(verdict.lacks.as_ref()?.to_string()))
         .collect();
     let expected = [
-        "no available IPs: pool a has no free IPv4 address, pool b does not assign automatically, \
-         pool c serves other services, pool d has no IPv4 range",
+        "no available IPs: pool a has no free IPv4 address, pool d has no IPv4 range, \
+         pool b does not assign automatically, pool c serves other services",
         "can't change sharing key for \"default/s3\", address also in use by default/s1: \"10.0.0.1\"",
         "unknown pool \"x\"",
         "requested loadBalancer IP(s) [\"10.0.0.1\"] does not match the ipFamily of the service: IPv6",
@@ -394,6 +394,29 @@ fn a_refusal_names_what_was_tried() {
         "[\"10.0.1.1\" \"fd00::1\"] is not allowed in config: they are of pools b,d",
     ];
     assert_eq!(found, expected);
+}
+
+#[test]
+fn the_pools_that_are_for_a_service_are_named_before_those_of_others() {
+    let pools = [
+        "a 10.0.0.1 namespace=red",
+        "b 10.0.0.2 namespace=red",
+        "c 10.0.0.3 namespace=red",
+        "d 10.0.0.4 namespace=red",
+        "e 10.0.0.5 namespace=red",
+        "f 10.0.0.6 namespace=red",
+        "six fd00::1",
+        "taken 10.1.0.1",
+        "zero 10.2.0.1 manual",
+    ];
+    let mut world = world(Stray::Clear, &pools, &["s1 holds=10.1.0.1", "s2"]);
+    world.refused.insert("x".into(), Refusal::NoPrefixes);
+    let said = world.plan().verdicts[1].lacks.as_ref().map(ToString::to_string);
+    let expected = "no available IPs: pool taken has no free IPv4 address, pool six has no IPv4 range, \
+                    pool x is not in force, pool a serves other services, pool b serves other services, \
+                    pool c serves other services, pool d serves other services, \
+                    pool e serves other services, and 2 more pools";
+    assert_eq!(said.as_deref(), Some(expected));
 }
 
 #[test]
