@@ -272,7 +272,7 @@ async fn what_is_lacking_is_told_again_when_it_is_another() {
     world.change("b", "spec", "loadBalancerIP", json!("ten"));
     let decision = world.plan();
     assert_eq!(decision.figures.lacking, BTreeMap::from([("InvalidRequest", 1)]));
-    let text = "LoadBalancerFailed: invalid requested loadbalancer IPs: \
+    let text = "AllocationFailed: Failed to allocate IP for \"shop/b\": \
                 invalid spec.loadBalancerIP \"ten\": not an IP address";
     assert_eq!(world.carry_out(&decision), [text]);
 }

@@ -234,7 +234,8 @@ impl fmt::Display for Why {
             }
             Self::NoClusterIp => f.write_str("the service has no cluster IP"),
             Self::NotEnoughClusterIps { cluster_ips } => {
-                write!(f, "Service requires dual stack but not enough clusterips {cluster_ips:?}")
+                let cluster_ips = cluster_ips.join(" ");
+                write!(f, "Service requires dual stack but not enough clusterips [{cluster_ips}]")
             }
             Self::NotInPools { addresses, strays } => not_in_pools(f, addresses, strays),
             Self::OfSeveralPools { addresses, pools } => {

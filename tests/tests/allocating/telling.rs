@@ -51,8 +51,8 @@ fn other_addresses() -> Vec<(Value, &'static [Words])> {
             } } }),
             &[(
                 "Warning",
-                "LoadBalancerFailed",
-                "invalid requested loadbalancer IPs: \
+                "AllocationFailed",
+                "Failed to allocate IP for \"default/shop\": \
                  invalid metallb.io/loadBalancerIPs: \"192.168.116.300\": not an IP address",
             )],
         ),
