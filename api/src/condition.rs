@@ -19,6 +19,9 @@ pub const ALLOCATED: &str = "Allocated";
 /// for ten thousand Services.
 const LONGEST_MESSAGE: usize = 1024;
 
+/// Between what a Service lacks and why it lost what it had.
+const FORMER: &str = "; it lost what it had: ";
+
 /// Stands for what did not fit into a message.
 const ELLIPSIS: &str = "…";
 
@@ -74,7 +77,8 @@ impl AddressAllocated {
     /// The condition that goes with `verdict` for a Service that bears `before`; `None` for one that is told nothing: pools
     /// are just being changed, or none has ever been seen.
     ///
-    /// The time moves only when the status does.
+    /// The time moves only when the status does. Why a Service lost what it had is known to one plan; the condition goes on
+    /// saying it, from what it said before, while the Service lacks something and its status is the same.
     pub fn of(verdict: &Verdict, before: Option<&Self>, now: Timestamp) -> Option<Self> {
         let status = match (&verdict.outcome, &verdict.lacks) {
             (Outcome::Untouched, Some(Why::PoolNotInForce { .. })) => Status::Unknown,
@@ -83,11 +87,16 @@ impl AddressAllocated {
             (Outcome::Nothing, Some(Why::PoolsNotKnown)) => Status::Unknown,
             (Outcome::Nothing, _) => Status::False,
         };
-        let since = before.filter(|before| before.status == status).map(|before| before.since);
+        let before = before.filter(|before| before.status == status);
+        let since = before.map(|before| before.since);
+        let mut message = bounded(Sentence(verdict).to_string());
+        if let Some(former) = former(verdict, before.map(|before| &*before.message), &message) {
+            message = bounded(message + FORMER + &former);
+        }
         Some(Self {
             status,
             reason: verdict.lacks.as_ref().map_or(ALLOCATED, Why::reason).into(),
-            message: bounded(Sentence(verdict).to_string()).into(),
+            message: message.into(),
             since: since.unwrap_or_else(|| whole_seconds(now)),
         })
     }
@@ -101,6 +110,21 @@ impl AddressAllocated {
 /// What the server stores of a time.
 fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+/// Why the Service lost what it had, where that is to be said behind `message`.
+fn former(verdict: &Verdict, before: Option<&str>, message: &str) -> Option<String> {
+    let lacks = verdict.lacks.as_ref()?;
+    // A mark that is cut could not be found again.
+    if message.len() + FORMER.len() + ELLIPSIS.len() > LONGEST_MESSAGE {
+        return None;
+    }
+    if let Some(lost) = &verdict.lost {
+        return (lost != lacks).then(|| lost.to_string());
+    }
+    // What users wrote may look like the mark.
+    let before = before.filter(|before| *before != message)?;
+    before.rsplit_once(FORMER).map(|(_, former)| former.to_owned())
 }
 
 struct Sentence<'a>(&'a Verdict);
@@ -208,6 +232,45 @@ mod tests {
         assert!(!still.says_as(&first));
         let given = AddressAllocated::of(&granted(None), Some(&still), second(30)).expect("said");
         assert_eq!(given.since, second(30));
+    }
+
+    #[test]
+    fn why_an_address_was_lost_is_said_until_the_service_has_one_again() {
+        let lost = Why::Avoided { address: "10.0.0.0".parse().expect("v4"), pool: "gold".into() };
+        let loss = |lacks| Verdict { lost: Some(lost.clone()), ..nothing(lacks) };
+        let said = |verdict: &Verdict, before| {
+            AddressAllocated::of(verdict, before, second(1)).expect("said")
+        };
+        let held = said(&granted(None), None);
+        let first = said(&loss(Why::NoPools), Some(&held));
+        assert_eq!(
+            text(&first),
+            "False NoPools: no available IPs: no pool is configured; it lost what it had: \
+             [\"10.0.0.0\"] is not allowed in config: pool gold avoids .0 and .255"
+        );
+        assert!(said(&nothing(Why::NoPools), Some(&first)).says_as(&first));
+        let other = said(&nothing(Why::NoClusterIp), Some(&first));
+        assert!(other.message.ends_with("avoids .0 and .255"), "{}", other.message);
+        assert!(said(&granted(None), Some(&other)).says_as(&held));
+        let again = said(&nothing(Why::NoPools), Some(&held));
+        assert_eq!(&*again.message, "no available IPs: no pool is configured");
+        // One reason for both is said once.
+        assert!(said(&loss(lost.clone()), None).says_as(&said(&nothing(lost.clone()), None)));
+    }
+
+    #[test]
+    fn what_a_condition_remembers_does_not_grow_whatever_users_wrote() {
+        for length in (1..1200).step_by(7) {
+            let (field, fault) = ("f".to_owned(), RequestFault::NotAnAddress);
+            let text = format!("{FORMER}{}{FORMER}", "x".repeat(length));
+            let lacks = Why::InvalidRequest { field, text, fault };
+            for lost in [None, Some(Why::NoPools)] {
+                let loss = Verdict { lost, ..nothing(lacks.clone()) };
+                let first = AddressAllocated::of(&loss, None, second(1)).expect("said");
+                let next = AddressAllocated::of(&nothing(lacks.clone()), Some(&first), second(2));
+                assert_eq!(next, Some(first), "{length}");
+            }
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use herald_api::crd::configuration_state::Verdict;
 use herald_cluster::cache::Dirty;
 use herald_cluster::client::connect;
 use herald_cluster::configuration_state::{Component, Pod, keep_state};
-use herald_cluster::events::{Recorder, recorder};
+use herald_cluster::events::{Note, Recorder, recorder};
 use herald_cluster::leader::bound::{self, SERVED_WITHIN};
 use herald_cluster::leader::{Candidacy, Leadership, Timing, elect};
 use herald_cluster::servers::follow_servers;
@@ -38,6 +38,7 @@ use crate::metrics::Metrics;
 use crate::outbox::{Letter, Outbox, Outcome};
 use crate::plan::Planner;
 use crate::settings::Settings;
+use crate::tell::CLEARED;
 use crate::term::{LEASE, Terms, WRITE_LIFE};
 use crate::watch::Watch;
 
@@ -302,7 +303,7 @@ impl MainLoop {
         self.metrics.count_plan();
         self.metrics.healed(self.outbox.take_healed());
         self.metrics.planned(&decision.figures);
-        decision.notes.into_iter().for_each(|note| self.events.publish(note));
+        self.tell(decision.notes);
         self.again = decision.again;
         self.queue = self.outbox.due(now).into();
         self.queue.extend(decision.letters);
@@ -364,7 +365,17 @@ impl MainLoop {
         tracing::debug!(subject = ?letter.subject, content = ?letter.content, ?outcome, "wrote");
         let notes = self.outbox.ended(letter, outcome, Instant::now());
         self.metrics.healed(self.outbox.take_healed());
-        notes.into_iter().for_each(|note| self.events.publish(note));
+        self.tell(notes);
+    }
+
+    /// Each note as an Event; that a Service lost something also in the log, in the same words.
+    fn tell(&self, notes: Vec<Note>) {
+        for note in notes {
+            if note.reason == CLEARED {
+                tracing::info!(why = note.message, "a Service loses what it had");
+            }
+            self.events.publish(note);
+        }
     }
 
     /// Waits for the writes under way, so that the Lease is let go of when none of them can come later.

@@ -52,12 +52,15 @@ pub fn allocated(about: &ObjectReference, before: &[IpAddr], addresses: &[IpAddr
     Some(note(about, Severity::Normal, "IPAllocated", message))
 }
 
+/// The reason of [`cleared`].
+pub const CLEARED: &str = "ClearAssignment";
+
 /// The Service loses what it had.
 pub fn cleared(about: &ObjectReference, id: &ServiceId, why: &Why) -> Note {
     let message = format!(
         "current IP for \"{id}\" not allowed by config, will attempt for new IP assignment: {why}"
     );
-    note(about, Severity::Normal, "ClearAssignment", message)
+    note(about, Severity::Normal, CLEARED, message)
 }
 
 /// The Service lacks something; `None` for what is told in another way, or is no news to anybody.
