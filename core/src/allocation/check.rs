@@ -1,12 +1,12 @@
 //! The invariants of a plan, written without regard to how plans are made.
 //!
-//! Slow on purpose: every question is answered by looking at everything.
+//! Slow on purpose: every question is answered by looking at everything. What the planner asks of a pool and of a
+//! Service's families is written down here once more, from the data, so that a fault there is seen too.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::demand::{Demand, Families};
-use super::pools::{capacity, gives, serves};
 use super::{Grant, Outcome, Plan, Stray, World};
 use crate::address::Family;
 use crate::config::Pool;
@@ -29,8 +29,10 @@ pub enum Violation {
     NotAsked(ServiceId, Grant),
     /// A pool that gives only on request gave without one.
     NotAutomatic(ServiceId, PoolName),
-    /// A Service lost what it could have kept.
+    /// A Service lost what it could have kept, all of it or one address.
     Moved(ServiceId),
+    /// A Service got new addresses of a pool although an earlier one could have given as much, or this one more.
+    OutOfTurn(ServiceId, PoolName),
     /// A Service waits while what it needs is free.
     Waits(ServiceId),
     /// A Service is left untouched although everything about it is known.
@@ -52,6 +54,7 @@ pub fn check(world: &World<'_>, plan: &Plan) -> Vec<Violation> {
         violations.extend(checker.doubled(at));
         violations.extend(checker.grant(at));
         violations.extend(checker.moved(at));
+        violations.extend(checker.out_of_turn(at));
         violations.extend(checker.waits(at));
         violations.extend(checker.reasons(at));
     }
@@ -121,7 +124,9 @@ impl<'a> Checker<'a> {
         for address in self.after(at) {
             for other in self.others(at) {
                 let both = self.after(other).contains(address);
-                let blind = self.untouched(at) || self.untouched(other);
+                // Nobody can say of it whether it may stay, and it was so before.
+                let blind = (self.untouched(at) || self.untouched(other))
+                    && [at, other].iter().all(|one| self.before(*one).contains(address));
                 if both && at < other && !blind && !self.may_share(at, other) {
                     violations.push(Violation::Doubled(*address, self.id(at), self.id(other)));
                 }
@@ -134,12 +139,22 @@ impl<'a> Checker<'a> {
         violations
     }
 
+    /// Whether the Service is in one of the pool's namespaces and has labels that one of its selectors wants, where the pool
+    /// has any of either.
+    fn serves(&self, pool: &Pool, demand: &Demand) -> bool {
+        let Some(pinned) = &pool.allocation else { return true };
+        let (namespace, selectors) = (&demand.id.namespace, &pinned.namespace_selectors);
+        let labels = self.world.namespaces.get(namespace);
+        let by_name = pinned.namespaces.iter().any(|name| **name == **namespace);
+        let by_label = selectors.iter().any(|one| labels.is_some_and(|labels| one.selects(labels)));
+        let in_any = pinned.namespaces.is_empty() && selectors.is_empty();
+        let labelled = pinned.service_selectors.iter().any(|one| one.selects(&demand.labels));
+        (in_any || by_name || by_label) && (labelled || pinned.service_selectors.is_empty())
+    }
+
     /// Whether that pool may give exactly these addresses to that Service, everybody else aside.
     fn allowed(&self, demand: &Demand, pool: &Pool, addresses: &[IpAddr]) -> bool {
-        serves(pool, demand, self.world.namespaces)
-            && addresses.iter().all(|address| {
-                pool.ranges.iter().any(|range| range.contains(*address)) && gives(pool, *address)
-            })
+        self.serves(pool, demand) && addresses.iter().all(|address| gives(pool, *address))
     }
 
     fn asked(demand: &Demand, pool: &Pool, addresses: &[IpAddr]) -> bool {
@@ -158,7 +173,7 @@ impl<'a> Checker<'a> {
         if !self.allowed(demand, pool, &grant.addresses) {
             return Some(Violation::NotAllowed(service, grant.clone()));
         }
-        if !demand.families.as_ref().is_ok_and(|f| f.satisfied_by(&grant.addresses)) {
+        if !demand.families.as_ref().is_ok_and(|families| enough(*families, &grant.addresses)) {
             return Some(Violation::WrongFamilies(service, grant.clone()));
         }
         if !Self::asked(demand, pool, &grant.addresses) {
@@ -174,7 +189,7 @@ impl<'a> Checker<'a> {
     fn could_stay_alone(&self, at: usize) -> bool {
         let (demand, before) = (self.demand(at), self.before(at));
         !before.is_empty()
-            && demand.families.as_ref().is_ok_and(|families| families.satisfied_by(before))
+            && demand.families.as_ref().is_ok_and(|families| enough(*families, before))
             && self
                 .world
                 .pools
@@ -182,51 +197,122 @@ impl<'a> Checker<'a> {
                 .any(|pool| self.allowed(demand, pool, before) && Self::asked(demand, pool, before))
     }
 
-    fn moved(&self, at: usize) -> Option<Violation> {
-        let (before, after) = (self.before(at), self.after(at));
-        if self.untouched(at) || after.starts_with(before) || !self.could_stay_alone(at) {
-            return None;
-        }
+    /// Those who come before it where both hold one address.
+    fn precedes(&self, other: usize, at: usize) -> bool {
         let rank = |at: usize| {
             let demand = self.demand(at);
             (demand.changed, &demand.age, &demand.id)
         };
-        let driven_out = self.others(at).any(|other| {
-            rank(other) < rank(at)
-                && !self.may_share(at, other)
-                && before.iter().any(|address| {
-                    self.before(other).contains(address) && self.after(other).contains(address)
-                })
+        rank(other) < rank(at)
+    }
+
+    /// Those with whom it may not share, and who had the address and go on having it.
+    fn rivals(&self, at: usize, address: IpAddr) -> impl Iterator<Item = usize> {
+        self.others(at).filter(move |other| {
+            !self.may_share(at, *other)
+                && self.before(*other).contains(&address)
+                && self.after(*other).contains(&address)
+        })
+    }
+
+    fn moved(&self, at: usize) -> Option<Violation> {
+        let (before, after) = (self.before(at), self.after(at));
+        if self.untouched(at) || after.starts_with(before) {
+            return None;
+        }
+        let driven_out =
+            |address: &IpAddr| self.rivals(at, *address).any(|other| self.precedes(other, at));
+        let whole = self.could_stay_alone(at) && !before.iter().any(driven_out);
+        let mut lost = before.iter().filter(|address| !after.contains(address));
+        let moved = whole || lost.any(|address| self.could_keep(at, *address));
+        moved.then(|| Violation::Moved(self.id(at)))
+    }
+
+    /// Whether the Service could go on with this address, beside what it keeps of the others.
+    fn could_keep(&self, at: usize, address: IpAddr) -> bool {
+        let demand = self.demand(at);
+        let (Ok(families), Ok(wants)) = (&demand.families, &demand.wants) else { return false };
+        let complete = wants.addresses.is_empty() || families.all().len() == 1;
+        let pool = self.world.pools.iter().find(|pool| holds(pool, address));
+        let kept = self.after(at).iter().filter(|other| self.before(at).contains(other));
+        let beside = kept.copied().all(|other| {
+            Family::of(other) != Family::of(address) && pool.is_some_and(|pool| holds(pool, other))
         });
-        (!driven_out).then(|| Violation::Moved(self.id(at)))
+        // Whoever goes on with all that it had comes first, as does whoever is left as it is. One that comes before may
+        // have reserved the address and let it go, when it could not be given the rest.
+        let first = self
+            .rivals(at, address)
+            .any(|other| self.could_stay_alone(other) || self.untouched(other));
+        let reserved = self.others(at).any(|other| {
+            let had = self.before(other).contains(&address);
+            had && self.precedes(other, at) && !self.may_share(at, other)
+        });
+        complete
+            && beside
+            && !first
+            && !reserved
+            && enough(*families, &[address])
+            && pool.is_some_and(|pool| {
+                self.allowed(demand, pool, &[address]) && Self::asked(demand, pool, &[address])
+            })
+    }
+
+    /// Whether that pool has an address of that family that nobody has or shows.
+    fn has_unused(&self, pool: &Pool, family: Family) -> bool {
+        let used = self.seen(pool, family).into_iter().filter(|address| {
+            (0..self.world.demands.len())
+                .any(|one| self.shows(one, *address) || self.after(one).contains(address))
+        });
+        u128::try_from(used.count()).is_ok_and(|used| used < size(pool, family))
+    }
+
+    /// The addresses that the pool gives of that family and that any Service has or had.
+    fn seen(&self, pool: &Pool, family: Family) -> BTreeSet<IpAddr> {
+        let all = (0..self.world.demands.len()).flat_map(|one| {
+            let held = &self.demand(one).held;
+            self.after(one).iter().chain(self.before(one)).chain(held)
+        });
+        all.copied().filter(|one| Family::of(*one) == family && gives(pool, *one)).collect()
     }
 
     /// Whether that pool could give the Service one more address of that family.
     fn has_free(&self, at: usize, pool: &Pool, family: Family) -> bool {
-        let of_pool = |address: &IpAddr| {
-            Family::of(*address) == family
-                && gives(pool, *address)
-                && pool.ranges.iter().any(|range| range.contains(*address))
-        };
-        let mut seen: BTreeSet<IpAddr> = BTreeSet::new();
-        for other in 0..self.world.demands.len() {
-            let held = &self.demand(other).held;
-            let all = self.after(other).iter().chain(self.before(other)).chain(held);
-            seen.extend(all.filter(|address| of_pool(address)));
-        }
         let partner = |address: &IpAddr| {
             self.others(at).any(|other| self.after(other).contains(address))
                 && self.free_for(at, *address)
         };
-        let spoken_for = seen
-            .iter()
-            .filter(|address| {
-                (0..self.world.demands.len())
-                    .any(|one| self.shows(one, **address) || self.after(one).contains(address))
-            })
-            .count();
-        u64::try_from(spoken_for).is_ok_and(|count| count < capacity(pool, family))
-            || seen.iter().any(partner)
+        self.has_unused(pool, family) || self.seen(pool, family).iter().any(partner)
+    }
+
+    /// What is free at the end was free when the Service was served.
+    fn out_of_turn(&self, at: usize) -> Option<Violation> {
+        let (demand, grant) = (self.demand(at), self.plan.verdicts[at].grant()?);
+        let (Ok(families), Ok(wants)) = (&demand.families, &demand.wants) else { return None };
+        let kept = |address: &IpAddr| self.before(at).contains(address);
+        let beside =
+            |address: &IpAddr| self.others(at).any(|other| self.after(other).contains(address));
+        let addresses = &grant.addresses;
+        if !wants.addresses.is_empty() || addresses.iter().any(|one| kept(one) || beside(one)) {
+            return None;
+        }
+        let mut got: Vec<Family> = addresses.iter().copied().map(Family::of).collect();
+        got.sort_unstable();
+        let needs = needs(*families);
+        let got = needs.iter().position(|need| *need == got)?;
+        let place = |pool: &Pool, need: usize| {
+            let pinned = pool.allocation.as_ref();
+            let priority = pinned.map(|pinned| (pinned.priority == 0, pinned.priority));
+            (pinned.is_none(), need, priority, pool.name.clone())
+        };
+        let of = self.world.pools.iter().find(|pool| pool.name == grant.pool)?;
+        let earlier = self.world.pools.iter().any(|pool| {
+            let open = wants.pool.as_ref().map_or(pool.auto_assign, |named| *named == pool.name);
+            let could = |need: &[Family]| need.iter().all(|one| self.has_unused(pool, *one));
+            open && self.serves(pool, demand)
+                && (0..needs.len())
+                    .any(|need| place(pool, need) < place(of, got) && could(&needs[need]))
+        });
+        earlier.then(|| Violation::OutOfTurn(self.id(at), grant.pool.clone()))
     }
 
     fn waits(&self, at: usize) -> Option<Violation> {
@@ -237,7 +323,7 @@ impl<'a> Checker<'a> {
             return None;
         }
         let could = if !wants.addresses.is_empty() {
-            families.satisfied_by(&wants.addresses)
+            enough(*families, &wants.addresses)
                 && wants.addresses.len() == families.all().len()
                 && wants.addresses.iter().all(|address| self.free_for(at, *address))
                 && self.world.pools.iter().any(|pool| {
@@ -327,4 +413,55 @@ impl<'a> Checker<'a> {
         let wrong = right.filter(|usage| !self.plan.usage.contains(usage));
         wrong.map(|usage| Violation::Miscounted(usage.pool)).collect()
     }
+}
+
+/// The families that a Service is given at once, the best first.
+fn needs(families: Families) -> Vec<Vec<Family>> {
+    let both = vec![Family::V4, Family::V6];
+    match families {
+        Families::Single(family) => vec![vec![family]],
+        Families::RequireDual => vec![both],
+        Families::PreferDual { primary: Family::V4 } => {
+            vec![both, vec![Family::V4], vec![Family::V6]]
+        }
+        Families::PreferDual { primary: Family::V6 } => {
+            vec![both, vec![Family::V6], vec![Family::V4]]
+        }
+    }
+}
+
+/// Whether a Service may be left with these addresses.
+fn enough(families: Families, addresses: &[IpAddr]) -> bool {
+    let mut got: Vec<Family> = addresses.iter().copied().map(Family::of).collect();
+    got.sort_unstable();
+    needs(families).contains(&got)
+}
+
+fn holds(pool: &Pool, address: IpAddr) -> bool {
+    pool.ranges.iter().any(|range| range.first() <= address && address <= range.last())
+}
+
+/// Whether the pool holds the address, and does not leave it out.
+fn gives(pool: &Pool, address: IpAddr) -> bool {
+    let avoided = match address {
+        IpAddr::V4(v4) => [0, 255].contains(&v4.octets()[3]),
+        IpAddr::V6(_) => false,
+    };
+    holds(pool, address) && !(pool.avoid_buggy && avoided)
+}
+
+/// How many addresses of that family the pool can give.
+fn size(pool: &Pool, family: Family) -> u128 {
+    let ranges = pool.ranges.iter().filter(|range| range.family() == family);
+    let given = ranges.map(|range| {
+        let (first, last) = range.bits().into_inner();
+        let all = (last - first).saturating_add(1);
+        // The first and the last of each block of 256, as far as the range reaches.
+        let avoided = |last_octet: u128| {
+            let below = |end: u128| (end + 255 - last_octet) / 256;
+            below(last + 1) - below(first)
+        };
+        if pool.avoid_buggy && family == Family::V4 { all - avoided(0) - avoided(255) } else { all }
+    });
+    given.fold(0, u128::saturating_add)
 }

@@ -134,6 +134,9 @@ impl<'a> Planning<'a> {
                     if self.ledger.admit(at, *address, true).is_ok() {
                         self.ledger.occupy(at, *address);
                         draft.addresses.push(*address);
+                    } else {
+                        // It goes on showing it, so nobody more is put there.
+                        self.ledger.vacate(at, *address);
                     }
                 }
                 draft.lacks = Some(why);

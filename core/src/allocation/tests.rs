@@ -1,5 +1,6 @@
 mod properties;
 mod scenarios;
+mod violations;
 mod worlds;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,19 +29,25 @@ struct Owned {
 impl Owned {
     /// The plan for this world, which the checker has found right.
     fn plan(&self) -> Plan {
+        self.with(|world| {
+            let plan = plan(world);
+            let violations = check(world, &plan);
+            assert!(violations.is_empty(), "{violations:#?}\nof {plan:#?}\nfor {self:#?}");
+            plan
+        })
+    }
+
+    /// What is made of this world, as planner and checker see it.
+    fn with<T>(&self, make: impl FnOnce(&World<'_>) -> T) -> T {
         let pools = Pools::new(self.pools.iter().cloned()).with_refused(self.refused.clone());
         let demands: Vec<&Demand> = self.demands.iter().collect();
-        let world = World {
+        make(&World {
             pools: &pools,
             stray: self.stray,
             namespaces: &self.namespaces,
             demands: &demands,
             unechoed: &self.unechoed,
-        };
-        let plan = plan(&world);
-        let violations = check(&world, &plan);
-        assert!(violations.is_empty(), "{violations:#?}\nof {plan:#?}\nfor {self:#?}");
-        plan
+        })
     }
 
     /// The world once `plan` is carried out and the watch has shown it.

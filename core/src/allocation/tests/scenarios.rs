@@ -90,7 +90,7 @@ fn render(verdict: &Verdict) -> String {
     text
 }
 
-fn world(stray: Stray, pools: &[&str], services: &[&str]) -> Owned {
+pub(super) fn world(stray: Stray, pools: &[&str], services: &[&str]) -> Owned {
     let mut owned = Owned {
         pools: pools.iter().copied().map(parse_pool).collect(),
         refused: BTreeMap::new(),
@@ -258,6 +258,12 @@ scenarios! {
         "s4" => "a 10.0.0.2"
         "s5 pool=b" => "nothing lacks=UnknownPool"
         "s6 holds=10.0.0.1" => "nothing lost=AddressInUse lacks=NoneAvailable"
+    }
+    nobody_is_put_beside_partners_where_an_untouched_one_shows_their_address Keep
+    ["a 10.0.0.1-10.0.0.2"] {
+        "s1 share=k holds=10.0.0.1" => "a 10.0.0.1"
+        "s2 holds=10.0.0.1,10.9.9.9" => "untouched lacks=PoolsNotKnown"
+        "s3 share=k port=81" => "a 10.0.0.2"
     }
     a_pinned_pool_serves_whom_it_is_for_and_nobody_else Clear
     ["a 10.0.0.1-10.0.0.9 namespace=red app=web", "b 10.0.1.1-10.0.1.9 team=blue", "c 10.0.2.1"] {
