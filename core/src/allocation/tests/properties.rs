@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::worlds::{anonymous, named, pools, world};
+use super::worlds::{NAMESPACES, anonymous, named, pools, world};
 use super::*;
 
 fn by_service(world: &Owned, plan: &Plan) -> BTreeMap<ServiceId, Verdict> {
@@ -24,6 +24,8 @@ enum Edit {
     /// Everything about the Service but its name, age and status is replaced.
     Change(Index, Box<Demand>),
     Pools(Vec<Arc<Pool>>),
+    /// The namespace has the label that pools select by, or loses it, or is not known any more.
+    Namespace(&'static str, Option<bool>),
 }
 
 fn edit() -> impl Strategy<Value = Edit> {
@@ -32,6 +34,8 @@ fn edit() -> impl Strategy<Value = Edit> {
         2 => any::<Index>().prop_map(Edit::Delete),
         3 => (any::<Index>(), anonymous()).prop_map(|(at, to)| Edit::Change(at, Box::new(to))),
         2 => pools().prop_map(Edit::Pools),
+        1 => (prop::sample::select(NAMESPACES.to_vec()), any::<Option<bool>>())
+            .prop_map(|(name, labelled)| Edit::Namespace(name, labelled)),
     ]
 }
 
@@ -53,6 +57,11 @@ fn apply(world: &mut Owned, edit: Edit, number: usize) {
         }
         Edit::Delete(_) | Edit::Change(..) => {}
         Edit::Pools(pools) => world.pools = pools,
+        Edit::Namespace(name, None) => drop(world.namespaces.remove(name)),
+        Edit::Namespace(name, Some(labelled)) => {
+            let labels = labelled.then(|| ("team".to_owned(), "blue".to_owned()));
+            world.namespaces.insert(name.into(), labels.into_iter().collect());
+        }
     }
 }
 

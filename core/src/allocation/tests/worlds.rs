@@ -8,7 +8,7 @@ use proptest::sample::subsequence;
 
 use super::*;
 
-const NAMESPACES: [&str; 3] = ["red", "blue", "green"];
+pub(super) const NAMESPACES: [&str; 3] = ["red", "blue", "green"];
 
 /// Every address that a world may mention: two runs of IPv4 around .255/.0, one of IPv6, and one of no pool.
 fn universe() -> Vec<IpAddr> {
