@@ -29,7 +29,8 @@ pub(super) struct Ledger<'a> {
     vacated: HashMap<IpAddr, Vacated>,
     accounts: Vec<[Account; 2]>,
     partners: HashMap<Circle<'a>, Vec<IpAddr>>,
-    /// How many of a circle's addresses, counted from its first, have a port of such a Service; tenants only come.
+    /// How many of a circle's addresses, counted from its first, have a port of such a Service, or are shown by a Service
+    /// that leaves them: tenants only come, and for others these are taken as long as the plan is made.
     clashing: HashMap<(Circle<'a>, &'a BTreeSet<Port>), usize>,
 }
 
@@ -111,6 +112,7 @@ impl<'a> Ledger<'a> {
         if matches!(self.vacated.get(&address), Some(Vacated::By(by)) if *by == at) {
             // It comes back to what its status still shows from before its last write.
             self.vacated.remove(&address);
+            self.clashing.clear();
         }
         let tenancy = match self.tenancies.entry(address) {
             std::collections::hash_map::Entry::Occupied(entry) => {
@@ -184,23 +186,22 @@ impl<'a> Ledger<'a> {
         let demand = self.demands[at];
         let circle = (demand.sharing.as_ref()?, pool, family);
         let addresses = self.partners.get(&circle)?;
+        let fits = |address: &&IpAddr| {
+            self.tenancies.contains_key(*address) && self.admit(at, **address, false).is_ok()
+        };
+        let of_circle = |address: &&IpAddr| {
+            let of_pool = self.pools.at_address(**address) == Some(pool);
+            of_pool && Family::of(**address) == family && gives(self.pools.at(pool), **address)
+        };
+        // What its own status shows nobody else may have: it is not among those that are counted as taken.
+        if let Some(shown) = demand.held.iter().filter(of_circle).find(fits) {
+            return Some(*shown);
+        }
         let key = (circle, &demand.ports);
         let known = self.clashing.get(&key).copied().unwrap_or(0);
-        let mut clashing = known;
-        let found = addresses.iter().enumerate().skip(known).find(|(position, address)| {
-            let shared = self.tenancies.contains_key(*address);
-            match self.admit(at, **address, false) {
-                Ok(()) => shared,
-                Err(why) => {
-                    // Whoever is leaving may be in the way of this Service and not of the next.
-                    let for_good = matches!(why, Why::PortInUse { .. });
-                    clashing += usize::from(for_good && clashing == *position);
-                    false
-                }
-            }
-        });
-        let found = found.map(|(_, address)| *address);
-        self.clashing.insert(key, clashing);
+        let found = addresses.iter().enumerate().skip(known).find(|(_, address)| fits(address));
+        let (position, found) = found.map_or((addresses.len(), None), |(at, of)| (at, Some(*of)));
+        self.clashing.insert(key, position);
         found
     }
 

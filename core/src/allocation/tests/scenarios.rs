@@ -416,7 +416,7 @@ fn the_pools_that_are_for_a_service_are_named_before_those_of_others() {
         "zero 10.2.0.1 manual",
     ];
     let mut world = world(Stray::Clear, &pools, &["s1 holds=10.1.0.1", "s2"]);
-    world.refused.insert("x".into(), Refusal::NoPrefixes);
+    world.refused.insert("x".into(), refused(&[]));
     let said = world.plan().verdicts[1].lacks.as_ref().map(ToString::to_string);
     let expected = "no available IPs: pool taken has no free IPv4 address, pool six has no IPv4 range, \
                     pool x is not in force, pool a serves other services, pool b serves other services, \

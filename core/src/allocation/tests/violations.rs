@@ -43,10 +43,12 @@ fn usage(owned: &Owned, verdicts: &[Verdict]) -> Vec<Usage> {
     owned.pools.iter().map(usage).collect()
 }
 
-/// What the checker says of this plan: each violation, and whose it is.
+/// What the checker says of this plan: each violation, and whose it is. Strays are kept where somebody is left untouched.
 fn found(pools: &[&str], services: &[(&str, &str)]) -> Vec<String> {
     let lines: Vec<&str> = services.iter().map(|(service, _)| *service).collect();
-    let owned = world(Stray::Keep, pools, &lines);
+    let untouched = services.iter().any(|(_, text)| text.starts_with("untouched"));
+    let stray = if untouched { Stray::Keep } else { Stray::Clear };
+    let owned = world(stray, pools, &lines);
     let verdicts: Vec<Verdict> = services.iter().map(|(_, text)| verdict(text)).collect();
     let usage = usage(&owned, &verdicts);
     owned.with(|world| check(world, &Plan { verdicts, usage }).iter().map(render).collect())
