@@ -71,6 +71,8 @@ pub const CLOSED: &str = "heraldlb.io/closed";
 pub const RENEWAL: &str = "heraldlb.io/renewal";
 /// On a claim: the node that its holder asks to take it (R5).
 pub const HANDING_OVER_TO: &str = "heraldlb.io/handing-over-to";
+/// On a claim: a stranger has the address, and its holder does not answer for it (R9).
+pub const CONTESTED: &str = "heraldlb.io/contested";
 
 /// The label of a Node that shall carry no load balancer's traffic, whatever its value.
 pub const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";

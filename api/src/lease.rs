@@ -3,7 +3,7 @@
 //! | Record | Name | Where its fields lie |
 //! |---|---|---|
 //! | session | `speaker-<node>` | `holderIdentity` is `<node>/<incarnation>`, empty when closed; `leaseDurationSeconds`; the rest in annotations |
-//! | claim | `vip-<address>` | `holderIdentity` is the holder; `leaseTransitions`; `handing-over-to` in an annotation |
+//! | claim | `vip-<address>` | `holderIdentity` is the holder; `leaseTransitions`; `handing-over-to` and `contested` in annotations |
 //!
 //! An address in a name has `-` for its dots and colons, IPv6 written out in full, so that each address has one name.
 //!
@@ -24,7 +24,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 
-use crate::annotation::{CLOSED, DOUBTED, HANDING_OVER_TO, LEAVING, LINKS, PROTOCOL, RENEWAL};
+use crate::annotation::{
+    CLOSED, CONTESTED, DOUBTED, HANDING_OVER_TO, LEAVING, LINKS, PROTOCOL, RENEWAL,
+};
 
 mod links;
 
@@ -181,10 +183,11 @@ pub fn encode_session(session: &Session, version: Option<&Version>, now: Timesta
 /// when the holder took it, for people alone.
 pub fn encode_claim(claim: &Claim, version: Option<&Version>, acquired: Timestamp) -> Lease {
     let mut metadata = metadata(&Subject::Claim(claim.address), CLAIM, version);
-    metadata.annotations = claim
-        .handing_over_to
-        .as_ref()
-        .map(|node| BTreeMap::from([(HANDING_OVER_TO.to_owned(), node.to_string())]));
+    let mark = claim.handing_over_to.as_ref().map(|node| (HANDING_OVER_TO, node.to_string()));
+    let contested = claim.contested.then(|| (CONTESTED, "true".to_owned()));
+    let annotations: BTreeMap<String, String> =
+        mark.into_iter().chain(contested).map(|(key, value)| (key.to_owned(), value)).collect();
+    metadata.annotations = (!annotations.is_empty()).then_some(annotations);
     Lease {
         metadata,
         spec: Some(LeaseSpec {
@@ -241,6 +244,7 @@ impl<'a> Reader<'a> {
             holder,
             transitions: transitions.and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
             handing_over_to: self.annotation(HANDING_OVER_TO).map(NodeName::from),
+            contested: self.mark(CONTESTED),
         }
     }
 

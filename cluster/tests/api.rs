@@ -74,6 +74,7 @@ fn claim(address: &str, node: &str, transitions: u32) -> Claim {
         holder: Holder { node: node.into(), incarnation: Incarnation("i1".into()) },
         transitions,
         handing_over_to: None,
+        contested: false,
     }
 }
 

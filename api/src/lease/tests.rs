@@ -70,12 +70,13 @@ fn session() -> impl Strategy<Value = Session> {
 
 fn claim() -> impl Strategy<Value = Claim> {
     let to = proptest::option::of(name());
-    (any::<IpAddr>(), name(), name(), 0_u32..=2_147_483_647, to).prop_map(
-        |(address, node, incarnation, transitions, to)| Claim {
+    (any::<IpAddr>(), name(), name(), 0_u32..=2_147_483_647, to, any::<bool>()).prop_map(
+        |(address, node, incarnation, transitions, to, contested)| Claim {
             address,
             holder: Holder { node: node.into(), incarnation: Incarnation(incarnation.into()) },
             transitions,
             handing_over_to: to.map(NodeName::from),
+            contested,
         },
     )
 }
@@ -106,7 +107,7 @@ proptest! {
     #[test]
     fn nonsense_is_read_without_a_panic_and_a_session_of_it_is_closed(
         holder in ".{0,40}", annotations in proptest::collection::btree_map(
-            proptest::sample::select(vec![PROTOCOL, RENEWAL, LINKS, LEAVING, DOUBTED, CLOSED]), ".{0,40}", 0..5),
+            proptest::sample::select(vec![PROTOCOL, RENEWAL, LINKS, LEAVING, DOUBTED, CLOSED, CONTESTED]), ".{0,40}", 0..5),
         seconds in any::<Option<i32>>(),
     ) {
         prop_assume!(!holder.starts_with("n1/"));

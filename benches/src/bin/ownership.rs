@@ -147,7 +147,10 @@ fn settled() -> (Machine, Moment) {
         let incarnation = Incarnation(format!("life-{of}").into());
         let holder = Holder { node: node_name(of), incarnation };
         let address = address(n);
-        (version(1), Claim { address, holder, transitions: 0, handing_over_to: None })
+        (
+            version(1),
+            Claim { address, holder, transitions: 0, handing_over_to: None, contested: false },
+        )
     };
     let claims = (0..SERVICES).map(claim).collect();
     machine.handle(Input::Leases(LeaseEvent::Listed(sessions, claims)), now);
@@ -203,8 +206,13 @@ fn takings() -> Took {
         machine.handle(Input::Leases(LeaseEvent::Session(version(9), closed)), *now);
         for n in 0..ORPHANS {
             let holder = Holder { node: node_name(3), incarnation: Incarnation("life-3".into()) };
-            let taken =
-                Claim { address: address(n), holder, transitions: 1, handing_over_to: None };
+            let taken = Claim {
+                address: address(n),
+                holder,
+                transitions: 1,
+                handing_over_to: None,
+                contested: false,
+            };
             machine.handle(Input::Leases(LeaseEvent::Claim(version(9), taken)), *now);
             machine.next_deadline();
         }

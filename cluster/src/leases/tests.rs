@@ -34,6 +34,7 @@ fn claim(node: &str, transitions: u32) -> Claim {
         holder: Holder { node: node.into(), incarnation: Incarnation("i1".into()) },
         transitions,
         handing_over_to: None,
+        contested: false,
     }
 }
 

@@ -114,8 +114,10 @@ impl Facts {
 pub enum Wire {
     /// Nothing on it stands against answering.
     Clear,
-    /// It is being asked, or a stranger answers: the next look is at this moment.
+    /// It is being asked: the next look is at this moment.
     Asked(Moment),
+    /// A stranger has the address: the next look is at this moment.
+    Barred(Moment),
 }
 
 /// Why the whole speaker hands over.
@@ -140,6 +142,8 @@ pub enum Standing {
         successor: Option<NodeName>,
         /// A node that is strictly better than this one.
         better: Option<NodeName>,
+        /// It says that a stranger has the address.
+        contested: bool,
     },
     /// Its holder is open, and does not hand it over to me.
     Held,
@@ -170,6 +174,8 @@ pub enum Write {
     Mark(NodeName),
     /// Take the mark back.
     Unmark,
+    /// Say that a stranger has the address, or that it has it no more.
+    Contest(bool),
     /// Delete it.
     Delete,
 }
@@ -208,17 +214,22 @@ pub fn step(state: &State, facts: &Facts, now: Moment) -> Step {
         Standing::Mine { .. } if !facts.wanted => {
             Step::to(State::Idle).writing(Write::Delete, facts)
         }
-        Standing::Mine { marked_for, successor, better } => {
+        Standing::Mine { marked_for, successor, better, contested } => {
             let yielded = match state {
                 State::Yielded { since } => !facts.sure || now < *since + OVERLAP,
                 _ => false,
             };
-            if let (Wire::Asked(until), true) = (facts.wire, facts.stays() && !yielded) {
+            let asks = facts.stays() && !yielded;
+            if let (Wire::Asked(until), true) = (facts.wire, asks) {
                 Step::to(State::Asking).at(until)
+            } else if let (Wire::Barred(until), true) = (facts.wire, asks) {
+                let step = Step::to(State::Asking).at(until);
+                contesting(step, facts, *contested, true)
             } else if !facts.sure {
                 unsure(state, facts)
             } else if facts.stays() {
-                own(state, facts, marked_for.as_ref(), better.as_ref(), now)
+                let step = own(state, facts, marked_for.as_ref(), better.as_ref(), now);
+                contesting(step, facts, *contested, false)
             } else {
                 leave(state, facts, marked_for.as_ref(), successor.as_ref(), now)
             }
@@ -282,6 +293,14 @@ fn own(
                 .at(since + SETTLING)
         }
         (_, None) => unmarked(State::Owner { better_since: None }, marked_for, facts),
+    }
+}
+
+/// The claim says whether a stranger has the address, where nothing else is to be written.
+fn contesting(step: Step, facts: &Facts, says: bool, is: bool) -> Step {
+    match says == is || step.write.is_some() || !facts.sure {
+        true => step,
+        false => step.writing(Write::Contest(is), facts),
     }
 }
 

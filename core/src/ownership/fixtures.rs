@@ -73,6 +73,7 @@ pub(super) fn claim(n: u8, node: &str, life: &str) -> Claim {
         holder: Holder { node: name(node), incarnation: incarnation(life) },
         transitions: 0,
         handing_over_to: None,
+        contested: false,
     }
 }
 

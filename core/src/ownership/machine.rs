@@ -479,8 +479,8 @@ impl Machine {
         let cause = self.cause(address, &step.state, &facts);
         if let Some(write) = step.write {
             self.parts.entry(address).or_default();
-            let fresh = matches!(facts.claim, Standing::Free { exists: false, .. });
-            if write == claim::Write::Take && fresh && !self.choices.ignore_conflicts {
+            let asked_for = self.view.claim(address).is_none_or(|claim| claim.contested);
+            if write == claim::Write::Take && asked_for && !self.choices.ignore_conflicts {
                 self.inquire(address, true, now);
             }
             self.write_claim(address, write, &cause);
@@ -498,18 +498,23 @@ impl Machine {
         let current = self.view.claim(address).cloned();
         let value = match (write, current) {
             (claim::Write::Delete, _) => None,
+            (claim::Write::Contest(contested), Some(claim)) => Some(Claim { contested, ..claim }),
             (claim::Write::Take, current) => {
+                let contested = current.as_ref().is_some_and(|claim| claim.contested);
                 if let Some(part) = self.parts.get_mut(&address) {
                     part.taking = Some(cause.clone());
                 }
                 let transitions = current.map_or(0, |claim| claim.transitions.saturating_add(1));
-                Some(Claim { address, holder: self.me(), transitions, handing_over_to: None })
+                let holder = self.me();
+                Some(Claim { address, holder, transitions, handing_over_to: None, contested })
             }
             (claim::Write::Mark(node), Some(claim)) => {
                 Some(Claim { handing_over_to: Some(node), ..claim })
             }
             (claim::Write::Unmark, Some(claim)) => Some(Claim { handing_over_to: None, ..claim }),
-            (claim::Write::Mark(_) | claim::Write::Unmark, None) => return,
+            (claim::Write::Mark(_) | claim::Write::Unmark | claim::Write::Contest(_), None) => {
+                return;
+            }
         };
         let register = self.view.claim_register(address);
         let base = register.send(value.clone());

@@ -156,6 +156,8 @@ pub struct Claim {
     pub transitions: u32,
     /// The node that its holder asks to take it (R5).
     pub handing_over_to: Option<NodeName>,
+    /// A stranger has the address, so that its holder does not answer (R9): who takes it next asks first, too.
+    pub contested: bool,
 }
 
 /// What the watch of all Leases shows, in its order.

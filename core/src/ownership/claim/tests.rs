@@ -35,6 +35,7 @@ fn standings() -> Vec<Standing> {
                     marked_for: marked_for.clone(),
                     successor: successor.clone(),
                     better: better.clone(),
+                    contested: false,
                 });
             }
         }
@@ -206,7 +207,7 @@ fn owner_facts() -> Facts {
         wanted: true,
         fit: true,
         leaving: Leaving::No,
-        claim: Standing::Mine { marked_for: None, successor: None, better: None },
+        claim: Standing::Mine { marked_for: None, successor: None, better: None, contested: false },
         writable: true,
         wire: Wire::Clear,
         delay: DELAY,
@@ -218,6 +219,7 @@ fn mine(marked_for: Option<&str>, successor: Option<&str>, better: Option<&str>)
         marked_for: marked_for.map(name),
         successor: successor.map(name),
         better: better.map(name),
+        contested: false,
     }
 }
 

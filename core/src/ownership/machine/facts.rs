@@ -109,7 +109,7 @@ impl Machine {
     }
 
     fn mine(&self, address: IpAddr, claim: &Claim, vip: Option<&Vip>, stays: bool) -> Standing {
-        let marked_for = claim.handing_over_to.clone();
+        let (marked_for, contested) = (claim.handing_over_to.clone(), claim.contested);
         let (mut successor, mut better) = (None, None);
         if let Some(vip) = vip {
             if !stays {
@@ -118,7 +118,7 @@ impl Machine {
                 better = self.better(address, vip);
             }
         }
-        Standing::Mine { marked_for, successor, better }
+        Standing::Mine { marked_for, successor, better, contested }
     }
 
     fn successor(&self, address: IpAddr, vip: &Vip) -> Option<NodeName> {

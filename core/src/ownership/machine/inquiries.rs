@@ -77,7 +77,10 @@ impl Machine {
 
     pub(super) fn wire(&self, address: IpAddr) -> Wire {
         let inquiry = self.parts.get(&address).and_then(|part| part.inquiry.as_ref());
-        inquiry.map_or(Wire::Clear, |inquiry| Wire::Asked(inquiry.until))
+        inquiry.map_or(Wire::Clear, |inquiry| match inquiry.stranger {
+            Some(_) => Wire::Barred(inquiry.until),
+            None => Wire::Asked(inquiry.until),
+        })
     }
 
     /// R8's gate: what was answered before a pause, or was about to be, is asked for before it is answered again.

@@ -110,6 +110,7 @@ impl Machine {
             inquiry.hear_stranger(now);
             true
         });
+        self.dirty.extend(barred.then_some(address));
         if !barred && !part.state.answers() {
             return;
         }

@@ -133,6 +133,34 @@ fn who_stood_still_while_it_took_an_address_asks_before_it_answers() {
 }
 
 #[test]
+fn a_claim_says_so_while_a_stranger_has_its_address_and_its_next_holder_asks_first() {
+    let stranger = || Input::Heard(Voice { answer: true, ..voice(1, Mac([9; 6])) });
+    let mut speaker = Speaker::sure(plan("a", 1, &[("a", 0)]), &[], &[]);
+    assert!(!speaker.store_claim(1).contested);
+    speaker.feed(stranger());
+    assert!(speaker.store_claim(1).contested);
+    speaker.pass(2_499);
+    assert_eq!(speaker.state(1), "Asking");
+    speaker.pass(1);
+    assert_eq!(speaker.state(1), "Owner");
+    assert!(!speaker.store_claim(1).contested);
+
+    let contested = Claim { contested: true, ..claim(1, "b", "1") };
+    let nodes = [("a", 0), ("b", 0)];
+    let mut speaker = Speaker::sure(plan("a", 1, &nodes), &[session("b", "2", 1)], &[contested]);
+    speaker.pass(250);
+    assert!(speaker.store_claim(1).contested, "nobody knows better yet");
+    assert_eq!(speaker.state(1), "Asking");
+    speaker.feed(stranger());
+    speaker.pass(100);
+    assert_eq!(speaker.state(1), "Asking");
+    speaker.pass(2_400);
+    assert_eq!(speaker.state(1), "Owner");
+    assert!(!speaker.store_claim(1).contested);
+    assert!(speaker.take_write(&LeaseKey::Claim(address(1))).is_none());
+}
+
+#[test]
 fn an_inquiry_whose_questions_do_not_leave_is_not_over() {
     let mut speaker = Speaker::sure(plan("a", 1, &[("a", 0)]), &[], &[]);
     speaker.store_claim(1);
