@@ -133,11 +133,11 @@ fn judge(error: &kube::Error, creating: bool) -> Answer {
         // What was to be replaced or deleted is gone; but to a creation it says that the namespace is.
         404 if !creating => Answer::Conflict,
         code @ 400..500 => {
-            tracing::warn!(code, message = status.message, "a Lease write was refused");
+            tracing::warn!(code, why = status.message, "a Lease write was refused");
             Answer::Refused
         }
         code => {
-            tracing::debug!(code, message = status.message, "no clear answer to a Lease write");
+            tracing::debug!(code, why = status.message, "no clear answer to a Lease write");
             Answer::Unclear
         }
     }

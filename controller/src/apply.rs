@@ -83,7 +83,7 @@ fn log_lacking(letter: &Letter) {
     };
     if &*allocated.reason != ALLOCATED {
         let AddressAllocated { reason, message, .. } = allocated;
-        tracing::info!(service = %id, reason, message, "a Service lacks something");
+        tracing::info!(service = %id, reason, why = message, "a Service lacks something");
     }
 }
 

@@ -86,8 +86,8 @@ pub(crate) async fn what_is_asked_for(stage: &Stage<'_>) -> anyhow::Result<()> {
     }
     stage.ask("too-late", json!({})).await?;
     let why = "Failed to allocate IP for \"default/too-late\": no available IPs: \
-               pool a-manual does not assign automatically, \
-               pool b-auto has no free IPv4 address, pool c-careful has no free IPv4 address";
+               pool b-auto has no free IPv4 address, pool c-careful has no free IPv4 address, \
+               pool a-manual does not assign automatically";
     stage.is_told("default", "too-late", &[("Warning", "AllocationFailed", why)]).await?;
     let late = stage.services.get("too-late").await?;
     ensure!(addresses(&late).is_empty() && pool(&late).is_none(), "{late:?}");
