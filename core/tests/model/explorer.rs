@@ -37,7 +37,10 @@ impl Choice {
     fn holds(&self, fault: &Fault) -> bool {
         self.ailments.is_none_or(|among| match fault {
             Fault::Strike(ailment, _) => among(ailment),
-            Fault::Late(..) | Fault::LostWrite(_) | Fault::LostOutcome(_) => false,
+            Fault::Late(..)
+            | Fault::LostWrite(_)
+            | Fault::LingeringWrite(..)
+            | Fault::LostOutcome(_) => false,
         })
     }
 }
@@ -77,7 +80,8 @@ impl Scope {
     /// A settled cluster in this setting, its first speaker started `late` milliseconds after the clock began.
     pub(crate) fn settled(setting: &Setting, late: u64) -> World {
         let mut world = World::new(Arc::new(setting.clone()), late);
-        while world.now < EPOCH + late + SETTLED {
+        let settled = SETTLED.max(setting.periods.renew.times(6).0);
+        while world.now < EPOCH + late + settled {
             world.step();
         }
         assert!(world.ledger.broken.is_none(), "{:?} in the beginning", world.ledger.broken);

@@ -6,7 +6,7 @@ use herald_core::ownership::machine::Input;
 use herald_core::ownership::record::WriteOutcome;
 
 use crate::settings::{NODES, link};
-use crate::world::{Letter, PATIENCE, World};
+use crate::world::{Letter, PATIENCE, RESEND, World};
 
 /// Something that is wrong, until it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +25,10 @@ pub(crate) enum Ailment {
     WatchStalled(usize),
     /// A node's port of the switch is dead, which it does not see. For a moment: its frames are lost.
     PortDead(usize),
+    /// The same one way: its frames do not get out.
+    Unheard(usize),
+    /// The same the other way: no frames get to it.
+    Unhearing(usize),
     /// A node's cable is cut, which it sees.
     NoCarrier(usize),
     /// Two nodes do not hear each other.
@@ -40,9 +44,12 @@ pub(crate) enum Fault {
     Strike(Ailment, Option<u64>),
     /// What is at this place of what is on its way takes so much longer.
     Late(usize, u64),
-    /// The write at this place is lost, and its sender learns only that it does not know.
+    /// The write at this place is lost however often it is sent; its sender learns only that it does not know.
     LostWrite(usize),
-    /// What became of a write is lost; its sender learns only that it does not know.
+    /// The same, but it is stored after all, so much later than its sender gave it up.
+    LingeringWrite(usize, u64),
+    /// What became of a write is lost. It is sent again, which conflicts with the first: its sender learns only that it
+    /// does not know.
     LostOutcome(usize),
 }
 
@@ -79,7 +86,7 @@ impl World {
             if node.running().is_some() {
                 offer(
                     Ailment::Suspended(index),
-                    breadth.of(&[300, 460, 620, 1_000, 3_500, 9_000], 2..5, 3),
+                    breadth.of(&[300, 430, 460, 620, 1_000, 3_500, 9_000], 3..6, 4),
                 );
                 offer(Ailment::StoodStill(index), breadth.of(&[460, 1_000, 3_500], 1..2, 1));
                 offer(Ailment::Dead(index), breadth.of(&[200, 1_500], 0..1, 0));
@@ -87,13 +94,15 @@ impl World {
             }
             if node.api && node.watch && node.machine.is_some() {
                 offer(Ailment::ApiCut(index), breadth.of(&[1_200, 3_200, 8_500], 1..3, 2));
-                offer(Ailment::WatchStalled(index), breadth.of(&[1_200, 3_200, 8_500], 1..2, 1));
+                offer(Ailment::WatchStalled(index), breadth.of(&[1_200, 3_200, 8_500], 1..3, 1));
             }
-            if node.port && node.carrier && node.power {
+            if node.heard && node.hears && node.carrier && node.power {
                 offer(
                     Ailment::PortDead(index),
                     breadth.of(&[100, 400, 700, 1_500, 4_000], 2..4, 3),
                 );
+                offer(Ailment::Unheard(index), breadth.of(&[100, 400, 4_000], 1..3, 2));
+                offer(Ailment::Unhearing(index), breadth.of(&[100, 400, 4_000], 1..3, 2));
                 offer(Ailment::NoCarrier(index), breadth.of(&[200, 2_000], 1..2, 1));
             }
             for other in index + 1..NODES {
@@ -119,7 +128,12 @@ impl World {
         let late = breadth.of(&[100, 300, 500], 1..2, 1);
         for (place, (_, letter)) in self.mail.iter().enumerate() {
             match letter {
-                Letter::Request { .. } => found.push(Fault::LostWrite(place)),
+                Letter::Request { .. } => {
+                    found.push(Fault::LostWrite(place));
+                    // Before its sender has listed anew, and after.
+                    let lingers = breadth.of(&[1, 400], 0..2, 1);
+                    found.extend(lingers.iter().map(|by| Fault::LingeringWrite(place, *by)));
+                }
                 Letter::Outcome { .. } => found.push(Fault::LostOutcome(place)),
                 Letter::Shown { .. } => {}
                 _ => continue,
@@ -142,22 +156,31 @@ impl World {
                 }
             }
             Fault::Late(place, by) => self.detain(place, by),
-            Fault::LostWrite(place) => {
-                if let (_, Letter::Request { from, key, sent, .. }) = self.mail.remove(place) {
-                    let (to, outcome) = (from, WriteOutcome::Unknown);
-                    self.post(PATIENCE, Letter::Outcome { to, key, outcome, sent });
-                }
-            }
+            Fault::LostWrite(place) => self.lose_write(place, None),
+            Fault::LingeringWrite(place, by) => self.lose_write(place, Some(by)),
             Fault::LostOutcome(place) => {
                 if let (_, Letter::Outcome { to, key, sent, .. }) = self.mail.remove(place) {
+                    let again = RESEND + 2 * self.setting.delays[to];
                     let outcome = WriteOutcome::Unknown;
-                    self.post(PATIENCE, Letter::Outcome { to, key, outcome, sent });
+                    self.post(again, Letter::Outcome { to, key, outcome, sent });
                 }
             }
         }
         if !matches!(fault, Fault::Strike(..)) {
             self.ledger.disturbed(self.now);
         }
+    }
+
+    fn lose_write(&mut self, place: usize, stored_after: Option<u64>) {
+        let (_, letter) = self.mail.remove(place);
+        let Letter::Request { from, key, write, sent, .. } = letter else { return };
+        if let Some(by) = stored_after {
+            // No life waits for what becomes of it.
+            let (key, life, write) = (key.clone(), 0, write);
+            self.post(PATIENCE + by, Letter::Request { from, life, key, write, sent });
+        }
+        let (to, outcome) = (from, WriteOutcome::Unknown);
+        self.post(PATIENCE, Letter::Outcome { to, key, outcome, sent });
     }
 
     /// Keeps a letter back, and what its watch shows after it as well.
@@ -188,7 +211,9 @@ impl World {
             Ailment::Suspended(index) | Ailment::StoodStill(index) => self.suspend(index),
             Ailment::ApiCut(index) => self.node(index).api = false,
             Ailment::WatchStalled(index) => self.node(index).watch = false,
-            Ailment::PortDead(index) => self.node(index).port = false,
+            Ailment::PortDead(index) => self.open_port(index, false, false),
+            Ailment::Unheard(index) => self.open_port(index, false, true),
+            Ailment::Unhearing(index) => self.open_port(index, true, false),
             Ailment::NoCarrier(index) => self.plug(index, false),
             Ailment::PairCut(one, other) => drop(self.cut.insert((one, other))),
             Ailment::Away(index) => self.replan(Some(index)),
@@ -197,7 +222,9 @@ impl World {
 
     /// It ends.
     pub(crate) fn recover(&mut self, ailment: Ailment) {
-        self.ledger.recovered(ailment, self.now, self.setting.slowest());
+        let mut ledger = std::mem::take(&mut self.ledger);
+        ledger.recovered(self, ailment);
+        self.ledger = ledger;
         match ailment {
             Ailment::Dead(index) | Ailment::Off(index) => {
                 if self.nodes[index].machine.is_none() {
@@ -214,11 +241,18 @@ impl World {
                 self.node(index).watch = true;
                 self.catch_up(index);
             }
-            Ailment::PortDead(index) => self.node(index).port = true,
+            Ailment::PortDead(index) | Ailment::Unheard(index) | Ailment::Unhearing(index) => {
+                self.open_port(index, true, true);
+            }
             Ailment::NoCarrier(index) => self.plug(index, true),
             Ailment::PairCut(one, other) => drop(self.cut.remove(&(one, other))),
             Ailment::Away(_) => self.replan(None),
         }
+    }
+
+    fn open_port(&mut self, index: usize, heard: bool, hears: bool) {
+        let node = self.node(index);
+        (node.heard, node.hears) = (heard, hears);
     }
 
     fn plug(&mut self, index: usize, carrier: bool) {

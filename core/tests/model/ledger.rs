@@ -1,6 +1,6 @@
 //! What must hold, written a second time: from what the cluster does, without the rules by which it does it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use herald_core::ownership::claim::State;
@@ -11,14 +11,8 @@ use crate::mutations::Rule;
 use crate::settings::{NODES, Setting, index};
 use crate::world::{Api, World};
 
-/// One and a half renew periods: the longest that two may be `Owner` (I1).
-const TWO_OWNERS: u64 = 3_000;
 /// Of a planned move the successor may go unheard for so long (R5).
 const PLANNED_MOVE: u64 = 1_000;
-/// A session's duration and one renew period: the longest without an answer where time alone decides (I2).
-const EXPIRY: u64 = 8_000;
-/// The longest without an answer where the wire tells, what the API server takes left out (I2).
-const EVIDENCE: u64 = 700;
 /// R4's delay for each candidate that comes before and is dead.
 const TURN: u64 = 250;
 /// Whatever ailed a node, its peers may judge it by that for so long after.
@@ -43,10 +37,13 @@ pub(crate) enum Broken {
     ExpiredThoughAnswering,
     /// Nobody answered for too long after the last fault (I2).
     Unanswered,
-    /// Nobody answered for too long where the wire told that the owner was gone (I2).
+    /// Nobody answered for longer than the one thing that was wrong explains: a takeover where the wire tells that the
+    /// owner is gone (I2), and no moment where only the API server, a watch or an endpoint is (I4, I5).
     Slow,
     /// An address moved in a healthy cluster.
     Moved,
+    /// Long after the last fault ended, not all was as it should be.
+    NotWell,
 }
 
 /// What is remembered of one address.
@@ -71,7 +68,7 @@ struct Patient {
     recovered: Option<u64>,
     /// Since when it has been suspended, and what it answered for.
     suspended: Option<(u64, BTreeSet<IpAddr>)>,
-    /// When it went on after a pause that it noticed and in which it was replaced, for a while.
+    /// When it went on after a pause, for a while, and for what another had come to answer in its stead.
     resumed: Option<(u64, BTreeSet<IpAddr>)>,
 }
 
@@ -86,12 +83,16 @@ impl Patient {
 pub(crate) struct Ledger {
     accounts: Vec<Account>,
     patients: [Patient; NODES],
+    /// Pairs of nodes that do not hear each other; and for a while since when they do again.
+    parted: BTreeMap<(usize, usize), Option<u64>>,
     /// How many things are wrong that will end.
     ailments: u8,
-    /// The wire tells of the only thing that has gone wrong since all was well.
-    told: bool,
-    /// Whether anything kept views, voices or clocks from telling the truth.
-    misled: bool,
+    /// How long nobody may answer; not told where several things have gone wrong since all was well.
+    tolerated: Option<u64>,
+    /// Whether anything has kept frames from somebody, or a clock from going on, since all was well.
+    wire_misled: bool,
+    /// Whether anything has kept news of the API server from somebody since all was well.
+    api_misled: bool,
     /// When something last went wrong or right, until all is well again.
     disturbed: Option<u64>,
     pub(crate) healthy: Option<u64>,
@@ -114,7 +115,8 @@ impl Ledger {
 
     /// A fault that is none of a node's.
     pub(crate) fn disturbed(&mut self, now: u64) {
-        (self.healthy, self.misled, self.told) = (None, true, false);
+        self.tolerated = self.healthy.and(Some(0));
+        (self.healthy, self.api_misled) = (None, true);
         self.disturbed = Some(now);
     }
 
@@ -122,10 +124,14 @@ impl Ledger {
     pub(crate) fn struck(&mut self, world: &World, ailment: Ailment, length: Option<u64>) {
         let now = world.now;
         self.ailments += u8::from(length.is_some());
-        self.told = self.healthy.is_some() && !self.misled && ailment.is_told_by_the_wire(length);
+        self.tolerated = self.healthy.map(|_| ailment.tolerated(&world.setting));
         (self.disturbed, self.healthy) = (Some(now), None);
-        self.misled |= ailment.misleads();
-        for index in ailment.silences() {
+        self.wire_misled |= ailment.keeps_frames();
+        self.api_misled |= matches!(ailment, Ailment::ApiCut(_) | Ailment::WatchStalled(_));
+        if let Ailment::PairCut(one, other) = ailment {
+            self.parted.insert((one, other), None);
+        }
+        if let Some(index) = ailment.silences() {
             self.patients[index].ailments += 1;
         }
         if let Ailment::Suspended(index) = ailment {
@@ -133,22 +139,31 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn recovered(&mut self, ailment: Ailment, now: u64, slowest: u64) {
+    /// A fault ends; its node does not know yet.
+    pub(crate) fn recovered(&mut self, world: &World, ailment: Ailment) {
+        let now = world.now;
         self.ailments = self.ailments.saturating_sub(1);
         (self.disturbed, self.healthy) = (Some(now), None);
-        for index in ailment.silences() {
+        if let Some(index) = ailment.silences() {
             let patient = &mut self.patients[index];
             patient.ailments = patient.ailments.saturating_sub(1);
             patient.recovered = Some(now);
         }
-        if let Ailment::Suspended(index) = ailment {
-            let patient = &mut self.patients[index];
-            // Who pauses for less may wake while it is being replaced: nobody answers it yet, and its watch is late.
-            let replaced = EVIDENCE + 5 * slowest;
-            let since = patient.suspended.take();
-            patient.resumed =
-                since.filter(|(since, _)| now - since >= replaced).map(|(_, of)| (now, of));
+        if let Ailment::PairCut(one, other) = ailment {
+            self.parted.insert((one, other), Some(now));
         }
+        if let Ailment::Suspended(index) = ailment {
+            let replaced = |address: &IpAddr| !answering(world, *address).is_empty();
+            let patient = &mut self.patients[index];
+            let answered = patient.suspended.take().map(|(_, answered)| answered);
+            let replaced = answered.into_iter().flatten().filter(replaced).collect();
+            patient.resumed = Some((now, replaced));
+        }
+    }
+
+    /// Whether `one` may have taken `other` for dead because the two do not hear each other.
+    fn are_parted(&self, one: usize, other: usize) -> bool {
+        self.parted.contains_key(&(one.min(other), one.max(other)))
     }
 
     /// A write was stored; `before` is what stood until then.
@@ -177,7 +192,8 @@ impl Ledger {
                 let why = session.closed.as_ref().map(|closed| closed.why);
                 // A process that has just started may find the session of its former life.
                 let lives = world.nodes[node].running().is_some_and(|machine| machine.is_open());
-                let answers = self.patients[node].is_well() && lives;
+                let hears = !self.are_parted(node, from);
+                let answers = self.patients[node].is_well() && lives && hears;
                 match why.filter(|_| node != from && answers) {
                     Some(ClosedWhy::Silent) => self.breach(Broken::Indicted),
                     // Who has nothing to answer for, or does not know that it has, has nothing to show.
@@ -198,6 +214,7 @@ impl Ledger {
             patient.recovered = patient.recovered.filter(|at| now - at < AFTERMATH);
             patient.resumed = patient.resumed.take().filter(|(at, _)| now - at < AFTERMATH);
         }
+        self.parted.retain(|_, since| since.is_none_or(|at| now - at < AFTERMATH));
         for (at, address) in world.setting.vips().enumerate() {
             self.count_owners(world, at, address);
             self.count_answers(world, at, address);
@@ -212,22 +229,25 @@ impl Ledger {
         let account = &mut self.accounts[at];
         let since = account.owners.or((owners > 1).then_some(world.now));
         account.owners = since.filter(|_| owners > 1);
-        if since.is_some_and(|since| world.now - since > TWO_OWNERS) {
+        if since.is_some_and(|since| world.now - since > world.setting.two_owners()) {
             self.breach(Broken::TwoOwners);
         }
     }
 
     fn count_answers(&mut self, world: &World, at: usize, address: IpAddr) {
         let now = world.now;
-        let answering = answering(world, address);
-        let hear = |one: usize, other: usize| one != other && world.passes(one, other);
+        let answering = serving(world, address);
+        // Where two do not hear each other the API server tells them, if it can.
+        let hear = |one: usize, other: usize| {
+            one != other && (world.passes(one, other) || !self.api_misled)
+        };
         let beside = |one: usize| answering.iter().any(|other| hear(one, *other));
         let together = answering.iter().any(|one| beside(*one));
         let returned = |of: &&usize| {
             let resumed = self.patients[**of].resumed.as_ref();
             resumed.is_some_and(|(_, answered)| answered.contains(&address)) && beside(**of)
         };
-        if !self.misled && answering.iter().find(returned).is_some() {
+        if !self.wire_misled && answering.iter().find(returned).is_some() {
             self.breach(Broken::AnsweredAfterAPause);
         }
         let hands_over = world
@@ -240,11 +260,11 @@ impl Ledger {
         let since = since.map(|(since, planned)| (since, planned || hands_over));
         self.accounts[at].together = since.filter(|_| together);
         let Some((since, planned)) = since else { return };
-        let slowest = 2 * world.setting.slowest() + 20;
-        let bound = match (self.misled, planned) {
-            (true, _) => TWO_OWNERS + slowest,
-            (false, true) => PLANNED_MOVE + slowest,
-            (false, false) => slowest,
+        let setting = &world.setting;
+        let bound = match (self.wire_misled, planned) {
+            (true, _) => setting.apart(),
+            (false, true) => PLANNED_MOVE + setting.round_trip(),
+            (false, false) => setting.round_trip(),
         };
         if now - since > bound {
             self.breach(Broken::TwoAnswer);
@@ -253,18 +273,18 @@ impl Ledger {
 
     fn count_silence(&mut self, world: &World, at: usize, address: IpAddr) {
         let now = world.now;
-        let silent = answering(world, address).is_empty();
+        let silent = serving(world, address).is_empty();
         let account = &mut self.accounts[at];
         let since = account.unanswered.or(silent.then_some(now));
         account.unanswered = since.filter(|_| silent);
         let Some(since) = since else { return };
-        let api = 5 * world.setting.slowest();
-        if self.told && now - since > EVIDENCE + api {
+        if self.tolerated.is_some_and(|bound| now - since > bound) {
             self.breach(Broken::Slow);
         }
         let left_alone = since.max(self.disturbed.unwrap_or(since));
         let lives = world.nodes.iter().any(|node| node.running().is_some());
-        if lives && self.ailments == 0 && now - left_alone > EXPIRY + 2 * TURN + api {
+        let bound = world.setting.expiry() + 2 * TURN + world.setting.takeover();
+        if lives && self.ailments == 0 && now - left_alone > bound {
             self.breach(Broken::Unanswered);
         }
     }
@@ -282,7 +302,11 @@ impl Ledger {
         }
         self.healthy = self.healthy.or(Some(world.now)).filter(|_| healthy);
         if healthy {
-            self.disturbed = None;
+            (self.disturbed, self.wire_misled, self.api_misled) = (None, false, false);
+        }
+        let ended = self.disturbed.filter(|_| self.ailments == 0);
+        if ended.is_some_and(|at| world.now - at > world.setting.convalescence()) {
+            self.breach(Broken::NotWell);
         }
         for (account, answerer) in self.accounts.iter_mut().zip(answerers) {
             account.answerer = answerer.filter(|_| healthy);
@@ -308,54 +332,64 @@ impl Ledger {
     }
 }
 
+/// The nodes that mean to answer for `address`.
 fn answering(world: &World, address: IpAddr) -> Vec<usize> {
     (0..NODES).filter(|index| world.nodes[*index].answers(address)).collect()
 }
 
+/// Those whose answers a client gets.
+fn serving(world: &World, address: IpAddr) -> Vec<usize> {
+    (0..NODES).filter(|index| world.nodes[*index].serves(address)).collect()
+}
+
 impl Ailment {
-    /// The nodes that answer on the wire no more, or are not heard by some.
-    fn silences(self) -> Vec<usize> {
+    /// The node that answers on the wire no more.
+    fn silences(self) -> Option<usize> {
         match self {
             Self::Dead(index)
             | Self::Off(index)
             | Self::Suspended(index)
             | Self::StoodStill(index)
             | Self::PortDead(index)
-            | Self::NoCarrier(index) => vec![index],
-            Self::PairCut(one, other) => vec![one, other],
-            Self::ApiCut(_) | Self::WatchStalled(_) | Self::Away(_) => Vec::new(),
+            | Self::Unheard(index)
+            | Self::Unhearing(index)
+            | Self::NoCarrier(index) => Some(index),
+            Self::PairCut(..) | Self::ApiCut(_) | Self::WatchStalled(_) | Self::Away(_) => None,
         }
     }
 
-    /// Whether it keeps a view, a voice or a clock from telling the truth.
-    fn misleads(self) -> bool {
+    /// Whether somebody does not hear, or does not know how late it is.
+    fn keeps_frames(self) -> bool {
         match self {
             Self::StoodStill(_)
-            | Self::ApiCut(_)
-            | Self::WatchStalled(_)
             | Self::PairCut(..)
-            | Self::PortDead(_) => true,
-            Self::Dead(_)
-            | Self::Off(_)
-            | Self::Suspended(_)
-            | Self::NoCarrier(_)
-            | Self::Away(_) => false,
-        }
-    }
-
-    /// Whether peers learn by the wire, or by the node itself, that it is gone.
-    fn is_told_by_the_wire(self, length: Option<u64>) -> bool {
-        match self {
-            Self::Dead(_)
-            | Self::Off(_)
-            | Self::Suspended(_)
             | Self::PortDead(_)
-            | Self::NoCarrier(_) => length.is_none_or(|length| length > EVIDENCE),
-            Self::StoodStill(_)
+            | Self::Unheard(_)
+            | Self::Unhearing(_)
+            | Self::NoCarrier(_) => true,
+            Self::Dead(_)
+            | Self::Off(_)
+            | Self::Suspended(_)
             | Self::ApiCut(_)
             | Self::WatchStalled(_)
-            | Self::PairCut(..)
             | Self::Away(_) => false,
+        }
+    }
+
+    /// The longest that nobody may answer if nothing else is wrong.
+    fn tolerated(self, setting: &Setting) -> u64 {
+        match self {
+            // Peers learn by the wire, or by the node itself, that it is gone; or it is back before, and asks first.
+            Self::Dead(_)
+            | Self::Off(_)
+            | Self::Suspended(_)
+            | Self::StoodStill(_)
+            | Self::PortDead(_)
+            | Self::Unheard(_)
+            | Self::Unhearing(_)
+            | Self::NoCarrier(_)
+            | Self::PairCut(..) => setting.evidence() + setting.periods.ask.0 + setting.takeover(),
+            Self::ApiCut(_) | Self::WatchStalled(_) | Self::Away(_) => 0,
         }
     }
 }

@@ -7,9 +7,11 @@
 //! and must have come to that within the bounds of I2. [`mutations`] switches off one rule at a time, and expects that
 //! the hazard which it prevents is found.
 //!
-//! `cargo test -p herald-core --test model` looks at one fault of any kind and length at any moment of a renew period,
-//! and at two of them the second of which strikes within 600 ms, in about a minute. All of two faults, some millions of
-//! states for each setting, takes minutes for each:
+//! `cargo test -p herald-core --test model` looks at one fault of any kind and length at any moment of a renew period, at
+//! the pace that is usual and at the edges of what operators may choose; and at a second fault that strikes within 150 ms
+//! of the first; in a minute or two. Two faults of every kind, the second within a second or, where the first keeps a
+//! node from the API server for long, within nine, are some millions of states for each setting, and take minutes for
+//! each:
 //!
 //! ```text
 //! cargo test --release -p herald-core --test model -- --ignored --nocapture
@@ -18,12 +20,13 @@
 
 use std::time::Instant;
 
+use herald_core::ownership::choices::Periods;
 use herald_core::time::Span;
 use stateright::{Checker, HasDiscoveries, Model};
 
 use crate::canon::fingerprint;
 use crate::explorer::{Choice, PROPERTY, Scope, tell};
-use crate::faults::Breadth;
+use crate::faults::{Ailment, Breadth};
 use crate::settings::Setting;
 
 mod canon;
@@ -66,6 +69,21 @@ fn settings() -> [Setting; 4] {
     ]
 }
 
+/// Paces at the edges of what operators may choose.
+fn paces() -> [Periods; 5] {
+    [
+        (1_000, 150, 100),
+        (30_000, 150, 100),
+        (2_000, 134, 100),
+        (2_000, 160, 20),
+        (2_000, 2_000, 1_000),
+    ]
+    .map(|(renew, probe, ask)| {
+        let [renew, probe, ask] = [renew, probe, ask].map(Span::millis);
+        Periods { renew, probe, ask }.checked().expect("a safe pace")
+    })
+}
+
 /// One renew period: what comes later has been before.
 const PERIOD: Span = Span::secs(2);
 
@@ -79,10 +97,35 @@ fn one_fault_of_any_kind_and_length_at_any_moment_breaks_nothing() {
 }
 
 #[test]
+fn one_fault_breaks_nothing_at_any_pace_that_operators_may_choose() {
+    for pace in paces() {
+        let setting = Setting::new([0, 730, 1_290], [5, 55, 105], 1).at(pace);
+        let scope = Scope::new(setting, vec![Breadth::Lengths.into()]).within(PERIOD, Span::ZERO);
+        let states = holds(scope);
+        assert!(states > 10_000, "{states}");
+    }
+}
+
+/// Three probes and a question to all must take longer than a pause that goes unnoticed.
+#[test]
+fn probing_faster_than_a_pause_is_noticed_lets_two_answer() {
+    let [probe, ask] = [100, 60].map(Span::millis);
+    let pace = Periods { probe, ask, ..Periods::default() };
+    assert!(pace.checked().is_err());
+    let setting = Setting::new([0, 700, 1_400], [5, 5, 5], 1).at(pace);
+    let pauses =
+        Choice { breadth: Breadth::All, ailments: Some(|of| matches!(of, Ailment::Suspended(_))) };
+    let scope = Scope::new(setting, vec![pauses]).within(PERIOD, Span::ZERO);
+    let (_, broken) = search(scope);
+    let told = broken.expect("a pause of 430 ms in which the owner is replaced");
+    assert!(told.contains("AnsweredAfterAPause"), "{told}");
+}
+
+#[test]
 fn a_fault_upon_another_breaks_nothing() {
     for setting in settings() {
         let faults = vec![Breadth::Kinds.into(), Breadth::Kinds.into()];
-        let states = holds(Scope::new(setting, faults).within(Span(10), Span(600)));
+        let states = holds(Scope::new(setting, faults).within(Span(10), Span(150)));
         assert!(states > 50_000, "{states}");
     }
 }
@@ -94,6 +137,18 @@ fn two_faults_of_every_kind_break_nothing() {
         let faults = vec![Breadth::Kinds.into(), Breadth::Kinds.into()];
         let states = holds(Scope::new(setting, faults).within(PERIOD, Span::secs(1)));
         assert!(states > 5_000_000, "{states}");
+    }
+}
+
+#[test]
+#[ignore = "minutes"]
+fn a_fault_while_a_node_has_long_been_without_the_api_server_breaks_nothing() {
+    for setting in settings() {
+        let without = |of: &Ailment| matches!(of, Ailment::ApiCut(_) | Ailment::WatchStalled(_));
+        let first = Choice { breadth: Breadth::Kinds, ailments: Some(without) };
+        let faults = vec![first, Breadth::Kinds.into()];
+        let states = holds(Scope::new(setting, faults).within(Span(10), Span::secs(9)));
+        assert!(states > 100_000, "{states}");
     }
 }
 

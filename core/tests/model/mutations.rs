@@ -21,11 +21,11 @@ use crate::world::{Letter, World};
 pub(crate) enum Rule {
     /// R7: who hears no third host indicts nobody. Without: each hears one whenever it asks everybody.
     ThirdHost,
-    /// R7: a session is closed by a write on the version that was judged. Without: that write always succeeds in the
-    /// eyes of who sent it, and the claim is taken whatever the session is.
+    /// R7: a session is closed by a write on the version that was judged. Without: that it was renewed meanwhile seems
+    /// to be no conflict, and the claim is taken.
     CloseFirst,
     /// R1: only who is sure is owner. Without: each of its own renewals seems stored and shown although the API server
-    /// is not reached.
+    /// is not reached, or its watch shows nothing.
     Sure,
     /// R7: who answers on the wire is not closed as expired. Without: what it answers then is not heard.
     Veto,
@@ -33,6 +33,12 @@ pub(crate) enum Rule {
     Vouching,
     /// R8: who stood still asks before it answers. Without: its clock does not show that it did.
     Gate,
+    /// R7: peers are probed. Without: no question to one host gets there.
+    Probing,
+    /// R7: a dead owner's session is closed. Without: the API server refuses that.
+    Closing,
+    /// R8, R9: who answers heeds another speaker that it hears. Without: it hears none.
+    Rivals,
 }
 
 impl Rule {
@@ -44,6 +50,9 @@ impl Rule {
             Self::Sure => Broken::TwoOwners,
             Self::Veto => Broken::ExpiredThoughAnswering,
             Self::Gate => Broken::AnsweredAfterAPause,
+            Self::Probing => Broken::Slow,
+            Self::Closing => Broken::Unanswered,
+            Self::Rivals => Broken::TwoAnswer,
         }
     }
 }
@@ -67,21 +76,36 @@ impl World {
     pub(crate) fn pretends(&mut self, from: usize, key: &LeaseKey, write: &LeaseWrite) -> bool {
         let LeaseWrite::Session(_, session) = write else { return false };
         let own = index(&session.node) == from;
-        let unheard = !self.nodes[from].api;
-        let renews = self.lacks(Rule::Sure) && own && unheard;
-        let closes = self.lacks(Rule::CloseFirst) && !own;
-        if !renews && !closes {
+        let node = &self.nodes[from];
+        if !self.lacks(Rule::Sure) || !own || node.api && node.watch {
             return false;
         }
         let version = pretended(&format!("{}@{}", session.node, self.now));
         let stored = WriteOutcome::Stored(Some(version.clone()));
         let input = Input::Written(key.clone(), stored, Span(1));
         self.post(1, Letter::Fed { to: from, input });
-        if renews {
-            let shown = LeaseEvent::Session(version, session.clone());
-            self.post(1, Letter::Fed { to: from, input: Input::Leases(shown) });
-        }
+        let shown = LeaseEvent::Session(version, session.clone());
+        self.post(1, Letter::Fed { to: from, input: Input::Leases(shown) });
         true
+    }
+
+    /// Whether the API server refuses a write.
+    pub(crate) fn refuses(&self, from: usize, write: &LeaseWrite) -> bool {
+        self.lacks(Rule::Closing) && closes_another(from, write)
+    }
+
+    /// What its sender is told that a write came to.
+    pub(crate) fn as_its_sender_sees_it(
+        &self,
+        from: usize,
+        write: &LeaseWrite,
+        outcome: WriteOutcome,
+    ) -> WriteOutcome {
+        let conflicts = outcome == WriteOutcome::Conflict;
+        if self.lacks(Rule::CloseFirst) && conflicts && closes_another(from, write) {
+            return WriteOutcome::Stored(Some(pretended(&format!("{from}@{}", self.now))));
+        }
+        outcome
     }
 
     /// A third host answers for whoever asks everybody, be its cable cut or not.
@@ -93,8 +117,16 @@ impl World {
         }
     }
 
+    /// Whether a question does not get there.
+    pub(crate) fn loses(&self, unicast: bool) -> bool {
+        self.lacks(Rule::Probing) && unicast
+    }
+
     /// Whether a voice is not heard.
-    pub(crate) fn mishears(&self, voice: &Voice) -> bool {
+    pub(crate) fn mishears(&self, to: usize, voice: &Voice) -> bool {
+        if self.lacks(Rule::Rivals) && self.nodes[to].answers(voice.address) {
+            return true;
+        }
         let of = (0..NODES).find(|node| mac(*node) == voice.mac);
         let renewed = of.and_then(|of| self.api.renewed.get(&of).copied());
         let expired = |at: u64| (DURATION..DURATION + VETO).contains(&(self.now - at));
@@ -112,12 +144,30 @@ impl World {
     }
 }
 
+/// Whether a write closes the session of a node other than its sender's.
+fn closes_another(from: usize, write: &LeaseWrite) -> bool {
+    match write {
+        LeaseWrite::Session(_, session) => index(&session.node) != from && session.closed.is_some(),
+        LeaseWrite::Claim(..) | LeaseWrite::DeleteClaim(..) => false,
+    }
+}
+
 /// An API server that answers at once, and one that takes its time.
 const FAST: [u64; NODES] = [5; NODES];
 const SLOW: [u64; NODES] = [5, 55, 105];
 
 /// With the rule the faults break nothing; without it they bring about what it is there to prevent.
 fn is_needed(rule: Rule, delays: [u64; NODES], faults: &[fn(&Ailment) -> bool]) {
+    is_needed_within(rule, delays, Span(300), faults);
+}
+
+/// The same, the first fault striking so long after the cluster has settled at the latest.
+fn is_needed_within(
+    rule: Rule,
+    delays: [u64; NODES],
+    first: Span,
+    faults: &[fn(&Ailment) -> bool],
+) {
     let choice = |ailments: fn(&Ailment) -> bool| Choice {
         breadth: Breadth::Lengths,
         ailments: Some(ailments),
@@ -125,7 +175,7 @@ fn is_needed(rule: Rule, delays: [u64; NODES], faults: &[fn(&Ailment) -> bool]) 
     let setting = Setting::new([0, 700, 1_400], delays, 1);
     let scope = |setting| {
         let faults = faults.iter().copied().map(choice).collect();
-        Scope::new(setting, faults).within(Span::secs(1), Span::secs(1))
+        Scope::new(setting, faults).within(first, Span::secs(1))
     };
     let (states, broken) = search(scope(setting.clone()));
     assert!(states > 100 && broken.is_none(), "{}", broken.unwrap_or_default());
@@ -140,16 +190,31 @@ fn without_a_third_host_a_prober_whose_cable_is_cut_indicts_a_healthy_owner() {
 }
 
 #[test]
-fn without_closing_first_an_owner_that_only_paused_is_robbed() {
-    is_needed(Rule::CloseFirst, SLOW, &[|of| matches!(of, Ailment::Suspended(_))]);
+fn without_closing_first_a_stalled_watch_robs_an_owner_that_only_paused() {
+    // A prober's watch, and the owner.
+    is_needed_within(
+        Rule::CloseFirst,
+        SLOW,
+        Span::secs(1),
+        &[|of| matches!(of, Ailment::WatchStalled(0)), |of| matches!(of, Ailment::Suspended(2))],
+    );
 }
 
 #[test]
-fn without_being_sure_two_are_owners() {
+fn without_being_sure_two_are_owners_when_one_is_cut_off_from_the_api_server() {
     is_needed(
         Rule::Sure,
         FAST,
         &[|of| matches!(of, Ailment::ApiCut(_)), |of| matches!(of, Ailment::PairCut(..))],
+    );
+}
+
+#[test]
+fn without_being_sure_a_stalled_watch_leaves_two_owners() {
+    is_needed(
+        Rule::Sure,
+        FAST,
+        &[|of| matches!(of, Ailment::WatchStalled(_)), |of| matches!(of, Ailment::PairCut(..))],
     );
 }
 
@@ -170,4 +235,23 @@ fn without_vouching_silence_on_purpose_passes_for_death() {
 #[test]
 fn without_the_gate_an_owner_that_paused_answers_beside_its_successor() {
     is_needed(Rule::Gate, FAST, &[|of| matches!(of, Ailment::Suspended(_))]);
+}
+
+#[test]
+fn without_probes_a_dead_owner_is_replaced_late() {
+    is_needed(Rule::Probing, FAST, &[|of| matches!(of, Ailment::Dead(_))]);
+}
+
+#[test]
+fn without_closing_sessions_a_dead_owner_is_never_replaced() {
+    is_needed(Rule::Closing, FAST, &[|of| matches!(of, Ailment::Dead(_))]);
+}
+
+#[test]
+fn without_heeding_rivals_an_owner_without_the_api_server_answers_beside_its_successor() {
+    is_needed(
+        Rule::Rivals,
+        FAST,
+        &[|of| matches!(of, Ailment::ApiCut(_)), |of| matches!(of, Ailment::PortDead(_))],
+    );
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use herald_core::name::{LinkName, NodeName};
+use herald_core::ownership::choices::Periods;
 use herald_core::ownership::plan::{Candidacy, Candidates, Interfaces, Plan, Vip};
 use herald_core::ownership::record::Link;
 use herald_core::why::announcement::Unfit;
@@ -25,6 +26,8 @@ pub(crate) struct Setting {
     pub(crate) delays: [u64; NODES],
     /// How many addresses there are.
     pub(crate) vips: u8,
+    /// What operators chose for all speakers.
+    pub(crate) periods: Periods,
     /// The rule that is switched off.
     pub(crate) without: Option<Rule>,
     /// Each node's plan, and what it is while the endpoint is away from each of the nodes.
@@ -39,7 +42,12 @@ impl Setting {
                 plans.insert((me, away), Arc::new(plan(me, away, vips)));
             }
         }
-        Self { starts, delays, vips, without: None, plans }
+        Self { starts, delays, vips, periods: Periods::default(), without: None, plans }
+    }
+
+    /// The same at another pace.
+    pub(crate) fn at(self, periods: Periods) -> Self {
+        Self { periods, ..self }
     }
 
     /// The same, a rule switched off.
@@ -55,6 +63,41 @@ impl Setting {
     /// The longest that anything takes to or from the API server.
     pub(crate) fn slowest(&self) -> u64 {
         self.delays.into_iter().max().unwrap_or_default()
+    }
+
+    /// The longest that two may be `Owner` (I1): so long one is sure after its last renewal was sent.
+    pub(crate) fn two_owners(&self) -> u64 {
+        self.periods.renew.and_a_half().0
+    }
+
+    /// The longest that two answer where something kept one from hearing the other (I1): one renew period.
+    pub(crate) fn apart(&self) -> u64 {
+        self.periods.renew.0 + self.round_trip()
+    }
+
+    /// A session's duration and one renew period: the longest without an answer where time alone decides (I2).
+    pub(crate) fn expiry(&self) -> u64 {
+        self.periods.renew.times(4).0
+    }
+
+    /// The longest until everybody has been asked for who fell silent; what the API server takes is left out (I2).
+    pub(crate) fn evidence(&self) -> u64 {
+        (self.periods.probe.times(4) + self.periods.ask).0
+    }
+
+    /// Two writes and what the watch shows of them.
+    pub(crate) fn takeover(&self) -> u64 {
+        5 * self.slowest()
+    }
+
+    /// How long after the last fault ended sessions may still open, views catch up and addresses move to who hears.
+    pub(crate) fn convalescence(&self) -> u64 {
+        self.periods.renew.times(10).0
+    }
+
+    /// To the API server, to another node, and a moment for frames.
+    pub(crate) fn round_trip(&self) -> u64 {
+        2 * self.slowest() + 20
     }
 
     /// All addresses.

@@ -5,9 +5,11 @@
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use herald_core::ownership::choices::Choices;
 use herald_core::ownership::evidence::Voice;
 use herald_core::ownership::machine::{Input, Machine, Output};
 use herald_core::ownership::record::{LeaseEvent, LeaseWrite, WriteOutcome};
@@ -22,7 +24,7 @@ use crate::settings::{NODES, Setting, link, name};
 mod api;
 mod wire;
 
-pub(crate) use api::{Api, PATIENCE};
+pub(crate) use api::{Api, PATIENCE, RESEND};
 use wire::Asked;
 
 /// What is on its way.
@@ -63,6 +65,16 @@ impl Letter {
     fn is_frame(&self) -> bool {
         matches!(self, Self::Question(_) | Self::Heard { .. })
     }
+
+    /// What it is and whom it concerns, whatever it says.
+    fn shape<H: Hasher>(&self, hasher: &mut H) {
+        let of = match self {
+            Self::Request { from, .. } => Some(*from),
+            _ => self.reader(),
+        };
+        mem::discriminant(self).hash(hasher);
+        hasher.write_u8(of.and_then(|of| u8::try_from(of).ok()).unwrap_or(u8::MAX));
+    }
 }
 
 /// One node and its speaker.
@@ -81,8 +93,9 @@ pub(crate) struct Node {
     pub(crate) watch: bool,
     /// Whether its watch has begun: what happened before is in its list.
     watching: bool,
-    /// Whether its port of the switch works, which it does not see.
-    pub(crate) port: bool,
+    /// Whether frames get out by its port of the switch, and in, which it does not see.
+    pub(crate) heard: bool,
+    pub(crate) hears: bool,
     pub(crate) carrier: bool,
     pub(crate) suspended: Option<Suspension>,
     /// How far its clock is behind: it stood still in some pauses.
@@ -114,7 +127,8 @@ impl Node {
             api: true,
             watch: true,
             watching: false,
-            port: true,
+            heard: true,
+            hears: true,
             carrier: true,
             suspended: None,
             behind: 0,
@@ -129,13 +143,20 @@ impl Node {
         self.machine.as_ref().filter(|_| self.suspended.is_none())
     }
 
+    /// Whether its speaker means to answer for `address`.
     pub(crate) fn answers(&self, address: IpAddr) -> bool {
         self.running().is_some() && self.answering.contains(&address)
     }
 
+    /// Whether a client on the switch that asks for `address` has an answer of it.
+    pub(crate) fn serves(&self, address: IpAddr) -> bool {
+        self.answers(address) && self.carrier && self.hears && self.heard
+    }
+
     fn digest<H: Hasher>(&self, now: u64, names: &Names, inner: &mut H) {
         relative(&self.machine, now - self.behind, names, inner);
-        let state = (self.power, self.api, self.watch, self.watching, self.port, self.carrier);
+        let wire = (self.heard, self.hears, self.carrier);
+        let state = (self.power, self.api, self.watch, self.watching, wire);
         let sets = (&self.answering, &self.vouched, self.life, self.planned);
         relative(&(state, sets, &self.suspended, &self.backlog), now, names, inner);
     }
@@ -173,7 +194,8 @@ impl Hash for World {
         }
         let rest = (&self.api, &self.mail, &self.ledger, self.struck);
         relative(&rest, self.now, &names, state);
-        (self.setting.starts, self.setting.delays, &self.cut, self.away).hash(state);
+        (self.setting.starts, self.setting.delays, self.setting.periods).hash(state);
+        (&self.cut, self.away).hash(state);
         self.faults.hash(state);
     }
 }
@@ -207,7 +229,9 @@ impl World {
         for node in &self.nodes {
             node.shape(&mut hasher);
         }
-        self.mail.len().hash(&mut hasher);
+        for (_, letter) in &self.mail {
+            letter.shape(&mut hasher);
+        }
         hasher.finish()
     }
 
@@ -242,7 +266,7 @@ impl World {
                 self.look_up(index);
             }
         }
-        let mut ledger = std::mem::take(&mut self.ledger);
+        let mut ledger = mem::take(&mut self.ledger);
         ledger.look(self);
         self.ledger = ledger;
     }
@@ -336,9 +360,10 @@ impl World {
         node.life += 1;
         node.power = true;
         node.planned = away;
-        let seed = format!("{}.{}", name(index), node.life);
-        node.machine = Some(Machine::new(name(index), seed.into()));
-        let carrier = node.carrier;
+        let (seed, carrier) = (format!("{}.{}", name(index), node.life), node.carrier);
+        let choices = Choices { periods: self.setting.periods, ..Choices::default() };
+        let node = self.node(index);
+        node.machine = Some(Machine::new(name(index), seed.into()).choosing(choices));
         self.feed(index, Input::Links(vec![link(index, carrier)]));
         self.feed(index, Input::Plan(plan));
         let delay = self.setting.delays[index];
@@ -350,8 +375,8 @@ impl World {
         let node = self.node(index);
         let left = Node { life: node.life, ..Node::new() };
         let (power, api, watch) = (node.power, node.api, node.watch);
-        let (port, carrier) = (node.port, node.carrier);
-        *node = Node { power, api, watch, port, carrier, ..left };
+        let (heard, hears, carrier) = (node.heard, node.hears, node.carrier);
+        *node = Node { power, api, watch, heard, hears, carrier, ..left };
         self.mail.retain(|(_, letter)| letter.reader() != Some(index));
     }
 

@@ -16,7 +16,9 @@ use crate::canon::VERSION;
 use crate::settings::{NODES, index};
 
 /// After so long without an answer the outcome of a write is unknown.
-pub(crate) const PATIENCE: u64 = 600;
+pub(crate) const PATIENCE: u64 = 1_500;
+/// After so long without an answer it is sent once more.
+pub(crate) const RESEND: u64 = 300;
 /// Between two attempts to list.
 const RETRY: u64 = 500;
 
@@ -112,7 +114,9 @@ impl World {
         sent: u64,
     ) {
         let mut outcome = WriteOutcome::Unknown;
-        if self.nodes[from].api {
+        if self.refuses(from, &write) {
+            outcome = WriteOutcome::Refused;
+        } else if self.nodes[from].api {
             let now = self.now;
             let (before, judged) = (self.api.clone(), write.clone());
             let (came_to, event) = Arc::make_mut(&mut self.api).store(write, now);
@@ -121,7 +125,7 @@ impl World {
                 ledger.stored(self, &before, from, &judged);
                 self.ledger = ledger;
             }
-            outcome = came_to;
+            outcome = self.as_its_sender_sees_it(from, &judged, came_to);
             self.publish(event);
         }
         // What was sent by a process that died is stored, and nobody is told.

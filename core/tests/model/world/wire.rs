@@ -28,10 +28,11 @@ fn voice(address: IpAddr, of: usize, answer: bool) -> Voice {
 }
 
 impl World {
-    /// Whether frames pass between two nodes.
-    pub(crate) fn passes(&self, one: usize, other: usize) -> bool {
-        let plugged = |index: usize| self.nodes[index].port && self.nodes[index].carrier;
-        plugged(one) && plugged(other) && !self.cut.contains(&(one.min(other), one.max(other)))
+    /// Whether frames pass from one node to another.
+    pub(crate) fn passes(&self, from: usize, to: usize) -> bool {
+        let (sender, receiver) = (&self.nodes[from], &self.nodes[to]);
+        let ports = sender.carrier && sender.heard && receiver.carrier && receiver.hears;
+        ports && !self.cut.contains(&(from.min(to), from.max(to)))
     }
 
     pub(super) fn announce(&mut self, from: usize, address: IpAddr) {
@@ -49,8 +50,9 @@ impl World {
             self.speak_for_a_third(from, address);
         }
         for to in (0..NODES).filter(|to| *to != from) {
-            if target.is_none_or(|target| target == mac(to)) && self.passes(from, to) {
-                let (unicast, at) = (target.is_some(), self.now + TRAVEL);
+            let (unicast, at) = (target.is_some(), self.now + TRAVEL);
+            let meant = target.is_none_or(|target| target == mac(to));
+            if meant && self.passes(from, to) && !self.loses(unicast) {
                 let asked = Asked { to, from, address, unicast, at };
                 self.post(TRAVEL, Letter::Question(asked));
             }
@@ -78,7 +80,7 @@ impl World {
     }
 
     pub(super) fn hear(&mut self, to: usize, voice: Voice) {
-        if !self.mishears(&voice) {
+        if !self.mishears(to, &voice) {
             self.feed(to, Input::Heard(voice));
         }
     }
