@@ -290,7 +290,7 @@ impl Machine {
             self.inquiries.next(),
             self.held.next(),
             self.vouch_ends.next(),
-            self.is_answering().then(|| self.advanced_at + LOOK_UP),
+            self.heeds_pauses().then(|| self.advanced_at + LOOK_UP),
             self.rival_due(),
             self.relief_due(),
             self.drained.filter(|_| self.is_answering()).map(|since| since + HAND_OVER),

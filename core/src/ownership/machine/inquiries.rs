@@ -12,7 +12,7 @@ use crate::ownership::order::usable;
 use crate::ownership::timers::Timers;
 use crate::time::{Moment, Span};
 
-/// So often at least the machine looks up while it answers, so that standing still is noticed.
+/// So often at least the machine looks up while it answers or takes, so that standing still is noticed.
 pub(super) const LOOK_UP: Span = Span::millis(150);
 /// Questions of one inquiry.
 const INQUIRIES: u64 = 2;
@@ -65,7 +65,19 @@ impl Held {
     }
 }
 
+impl Part {
+    /// Whether the address is answered for, or is about to be.
+    fn heeds_pauses(&self) -> bool {
+        self.state.answers() || self.state == State::Taking
+    }
+}
+
 impl Machine {
+    /// Whether standing still would be noticed too late if the machine did not look up often.
+    pub(super) fn heeds_pauses(&self) -> bool {
+        self.parts.values().any(Part::heeds_pauses)
+    }
+
     /// Begins to ask for `address` before it is answered for.
     pub(super) fn inquire(&mut self, address: IpAddr, heeds_strangers: bool, now: Moment) {
         let until = now + self.choices.periods.ask;
@@ -88,8 +100,7 @@ impl Machine {
         if now.since(self.advanced_at) < STOOD_STILL {
             return;
         }
-        let concerned = |part: &Part| part.state.answers() || part.state == State::Taking;
-        let concerned = self.parts.iter().filter(|(_, part)| concerned(part));
+        let concerned = self.parts.iter().filter(|(_, part)| part.heeds_pauses());
         let concerned: Vec<(IpAddr, bool)> = concerned
             .map(|(address, part)| {
                 let fresh = part.inquiry.as_ref().is_some_and(|inquiry| inquiry.heeds_strangers);
