@@ -23,7 +23,7 @@ const VERY_MANY: u32 = 100_000;
 /// What ten times the Services may cost: linear, and what sorting and colder caches add.
 const GROWTH: f64 = 15.0;
 /// How many times as long as a plain pool one may take whose shape should cost nothing.
-const UNSEEN: f64 = 2.0;
+const UNSEEN: f64 = 2.5;
 
 /// Makes a world of so many Services.
 type Make = fn(u32) -> Case;
