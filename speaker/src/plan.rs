@@ -8,7 +8,7 @@ use herald_core::config::{Configuration, Offers, Pool, Problem, SETTLING, settle
 use herald_core::name::{NodeName, PoolName, ServiceId};
 use herald_core::ownership::eligibility;
 use herald_core::ownership::plan::Plan;
-use herald_core::ownership::world::{Endpoints, Service, World};
+use herald_core::ownership::world::{Endpoints, Served, Service, World};
 use tokio::time::Instant;
 
 use crate::watch::Snapshot;
@@ -39,7 +39,6 @@ impl Planner {
         let before = self.configuration.pools().clone();
         self.settle(snapshot);
         self.remember(before, now);
-        let services = &snapshot.services;
         let slices = snapshot.slices.values().filter_map(|slice| slice.as_ref().as_ref());
         let world = World {
             nodes: (*snapshot.nodes).clone(),
@@ -47,8 +46,7 @@ impl Planner {
             former_pools: self.former.values().cloned().collect(),
             refused_pools: self.configuration.refused().clone(),
             advertisements: self.configuration.advertisements().values().cloned().collect(),
-            services: services.values().filter_map(|service| (**service).clone()).collect(),
-            endpoints: endpoints(services, slices),
+            services: served(&snapshot.services, slices),
             ignore_exclude_label: self.ignore_exclude_label,
         };
         eligibility::plan(&world, &self.me)
@@ -109,29 +107,29 @@ impl Planner {
     }
 }
 
-/// The endpoints of those of `services` that are announced, each of which may have several `slices`. Both are walked in
-/// order, once: to look each slice's Service up would be most of what a plan costs.
-fn endpoints<'s>(
+/// Those of `services` that are announced, each with what all of its `slices` say. Both are walked in order, once: to look
+/// each slice's Service up would be most of what a plan costs.
+fn served<'s>(
     services: &BTreeMap<ServiceId, Arc<Option<Arc<Service>>>>,
-    slices: impl Iterator<Item = &'s (ServiceId, Endpoints)>,
-) -> BTreeMap<ServiceId, Endpoints> {
-    let mut slices: Vec<&(ServiceId, Endpoints)> = slices.collect();
+    slices: impl Iterator<Item = &'s (ServiceId, Arc<Endpoints>)>,
+) -> Vec<Served> {
+    let mut slices: Vec<&(ServiceId, Arc<Endpoints>)> = slices.collect();
     // Almost sorted already: slices bear their Services' names.
     slices.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let announced = services.iter().filter(|(_, service)| service.is_some());
-    let mut announced = announced.map(|(id, _)| id).peekable();
-    let mut found: Vec<(ServiceId, Endpoints)> = Vec::new();
-    for of_one in slices.chunk_by(|(a, _), (b, _)| a == b) {
-        let (service, _) = of_one[0];
-        while announced.next_if(|id| *id < service).is_some() {}
+    let mut slices = slices.into_iter().peekable();
+    let none: Arc<Endpoints> = Arc::default();
+    let announced = services.values().filter_map(|service| service.as_ref().as_ref());
+    let served = announced.map(|service| {
         // Most slices of a cluster belong to Services that nobody announces.
-        if announced.peek() == Some(&service) {
-            let mut all = Endpoints::default();
-            of_one.iter().for_each(|(_, endpoints)| all.merge(endpoints));
-            found.push((service.clone(), all));
+        while slices.next_if(|(of, _)| *of < service.id).is_some() {}
+        let mut own = || slices.next_if(|(of, _)| *of == service.id).map(|(_, said)| said.clone());
+        let mut endpoints = own().unwrap_or_else(|| none.clone());
+        while let Some(more) = own() {
+            Arc::make_mut(&mut endpoints).merge(&more);
         }
-    }
-    found.into_iter().collect()
+        Served { service: service.clone(), endpoints }
+    });
+    served.collect()
 }
 
 #[cfg(test)]
@@ -147,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_announced_service_has_the_endpoints_of_all_its_slices_and_no_other_has_any() {
+    fn each_announced_service_has_the_endpoints_of_all_its_slices_and_no_others() {
         let service = |name: &str| {
             let id = ServiceId::new("n", name);
             let (uid, created, labels) = ("u".into(), 0, Labels::default());
@@ -162,7 +160,7 @@ mod tests {
             [cached("a", true), cached("b", false), cached("c", true), cached("d", true)];
         let slice = |service, node: &str| {
             let nodes = BTreeSet::from([node.into()]);
-            (ServiceId::new("n", service), Endpoints { any: true, nodes })
+            (ServiceId::new("n", service), Arc::new(Endpoints { any: true, nodes }))
         };
         let slices = [
             slice("d", "one"),
@@ -171,13 +169,12 @@ mod tests {
             slice("b", "one"),
             slice("a", "two"),
         ];
-        let found = endpoints(&services.into(), slices.iter());
-        let (id, both) = (|name| ServiceId::new("n", name), ["one", "two"].map(NodeName::from));
-        let expected = [
-            (id("a"), Endpoints { any: true, nodes: both.into() }),
-            (id("d"), slices[0].1.clone()),
-        ];
-        assert_eq!(found, expected.into());
+        let found = served(&services.into(), slices.iter());
+        let hosts = |of: &Served| of.endpoints.nodes.iter().cloned().collect::<Vec<_>>();
+        let found: Vec<_> = found.iter().map(|of| (&*of.service.id.name, hosts(of))).collect();
+        let [one, two] = ["one", "two"].map(NodeName::from);
+        let expected = [("a", vec![one.clone(), two]), ("c", vec![]), ("d", vec![one])];
+        assert_eq!(found, expected);
     }
 
     fn read<T: DeserializeOwned>(object: Value) -> T {
@@ -202,7 +199,7 @@ mod tests {
         let endpoint = json!({ "addresses": ["10.0.0.1"], "nodeName": "a" });
         let slice = read(json!({ "metadata": metadata, "addressType": "IPv4",
             "endpoints": [endpoint] }));
-        let slice = parse::endpoints::endpoints(&slice);
+        let slice = parse::endpoints::endpoints(&slice).map(|(id, said)| (id, Arc::new(said)));
         let advertisement = read(json!({ "apiVersion": "metallb.io/v1beta1",
             "kind": "L2Advertisement", "metadata": { "name": "ad" }, "spec": {} }));
         let advertisement = parse::advertisement::offer(&advertisement).1;

@@ -28,7 +28,7 @@ pub type Keeper = Pin<Box<dyn Future<Output = Infallible> + Send>>;
 pub type Key = (Box<str>, Box<str>);
 
 /// What one EndpointSlice says, unless it belongs to no Service.
-pub type Slice = Option<(ServiceId, world::Endpoints)>;
+pub type Slice = Option<(ServiceId, Arc<world::Endpoints>)>;
 
 /// Everything that the plan follows from.
 #[derive(Clone)]
@@ -76,7 +76,10 @@ pub fn caches(
             "EndpointSlices",
             Feed::new(door.clone(), Api::<Sparse<EndpointSlice>>::all, Settings::default()),
             |slice| (slice.namespace().unwrap_or_default().into(), slice.name_any().into()),
-            |Sparse(slice)| parse::endpoints::endpoints(&slice),
+            |Sparse(slice)| {
+                let (service, endpoints) = parse::endpoints::endpoints(&slice)?;
+                Some((service, Arc::new(endpoints)))
+            },
         ),
         pools: follow.all(
             "IPAddressPools",

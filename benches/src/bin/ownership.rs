@@ -20,7 +20,7 @@ use herald_core::ownership::record::{
     WriteOutcome,
 };
 use herald_core::ownership::view::LeaseKey;
-use herald_core::ownership::world::{Endpoints, Node, Service, World};
+use herald_core::ownership::world::{Endpoints, Node, Served, Service, World};
 use herald_core::time::{Moment, Span};
 use herald_core::wire::Mac;
 
@@ -68,11 +68,11 @@ fn world(local: bool) -> World {
         recorded_pool: None,
         local,
     };
-    let services: Vec<Arc<Service>> = (0..SERVICES).map(|n| Arc::new(service(n))).collect();
     let hosts = |n: u32| Endpoints {
         any: true,
         nodes: (0..3).map(|k| node_name((n + k * 31) % NODES)).collect(),
     };
+    let served = |n| Served { service: service(n).into(), endpoints: hosts(n).into() };
     let range = AddressRange::new(address(0), address(SERVICES)).expect("in order");
     World {
         nodes: (0..NODES).map(|n| (node_name(n), Arc::new(node(n)))).collect(),
@@ -95,8 +95,7 @@ fn world(local: bool) -> World {
             interfaces: BTreeSet::new(),
             preferred_nodes: vec![],
         })],
-        endpoints: (0..SERVICES).map(|n| (services[n as usize].id.clone(), hosts(n))).collect(),
-        services,
+        services: (0..SERVICES).map(served).collect(),
         ignore_exclude_label: false,
     }
 }
@@ -174,9 +173,14 @@ fn writes(machine: &mut Machine) -> Vec<(LeaseKey, LeaseWrite)> {
         .collect()
 }
 
+/// As a speaker takes a plan in: with what it shares with the one in force.
 fn replanning() -> Took {
-    let again = Arc::new(plan(&world(false), &node_name(0)));
-    measured(settled, |(machine, now)| machine.handle(Input::Plan(again.clone()), *now))
+    let stage = || (settled(), plan(&world(false), &node_name(0)));
+    measured(stage, |((machine, now), again)| {
+        let mut again = std::mem::take(again);
+        again.share_with(machine.plan().expect("a settled speaker has one"));
+        machine.handle(Input::Plan(Arc::new(again)), *now);
+    })
 }
 
 fn renewal() -> Took {

@@ -11,15 +11,15 @@
 //! 5. an address that several Services share: the nodes that suit all of those that have endpoints, or, if none does,
 //!    those that suit the oldest.
 //!
-//! Steps 2 and 3 are done once for each set of advertisements and shared, so that the cost grows with Services plus
-//! nodes, not with their product.
+//! Steps 2 and 3 are done once for each set of advertisements and step 4 once for each set of hosts, and shared, so that
+//! the cost grows with Services plus nodes, not with their product.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::plan::{Candidacy, Candidates, Interfaces, Plan, Vip};
-use super::world::{Endpoints, Node, Service, World};
+use super::world::{Endpoints, Node, Served, Service, World};
 use crate::address::{AddressRange, Family, bits};
 use crate::config::{Advertisement, Pool, refused_pool_of};
 use crate::label::any_or_unrestricted;
@@ -81,6 +81,8 @@ struct Planner<'w> {
     fit: Vec<&'w Node>,
     /// Candidates by the set of advertisements that apply.
     shared: BTreeMap<Vec<usize>, Arc<Candidates>>,
+    /// Candidates by those of `shared`, which outlive the planner, and the nodes that host an endpoint.
+    local: HashMap<(*const Candidates, &'w BTreeSet<NodeName>), Arc<Candidates>>,
     nobody: Arc<Candidates>,
 }
 
@@ -108,36 +110,36 @@ impl<'w> Planner<'w> {
             .map(AsRef::as_ref)
             .filter(|node| unfit_at_all(node, world.ignore_exclude_label).is_none())
             .collect();
-        let (shared, nobody) = (BTreeMap::new(), Arc::default());
-        Self { world, me, ranges, pools, fit, shared, nobody }
+        let (shared, local, nobody) = (BTreeMap::new(), HashMap::new(), Arc::default());
+        Self { world, me, ranges, pools, fit, shared, local, nobody }
     }
 
     fn vips(&mut self) -> BTreeMap<IpAddr, Vip> {
-        let services = self.world.services.iter();
-        let mut holders: Vec<(IpAddr, &Service)> = services
-            .flat_map(|service| service.addresses.iter().map(move |address| (*address, &**service)))
-            .collect();
-        holders.sort_by(|(a, s), (b, t)| (a, s.created, &s.id).cmp(&(b, t.created, &t.id)));
-        holders.dedup_by(|(a, s), (b, t)| a == b && s.id == t.id);
+        let addresses = |of: &'w Served| of.service.addresses.iter().map(move |one| (*one, of));
+        let mut holders: Vec<(IpAddr, &Served)> =
+            self.world.services.iter().flat_map(addresses).collect();
+        let age = |of: &'w Served| (of.service.created, &of.service.id);
+        holders.sort_by(|(a, s), (b, t)| a.cmp(b).then_with(|| age(s).cmp(&age(t))));
+        holders.dedup_by(|(a, s), (b, t)| a == b && s.service.id == t.service.id);
         holders
             .chunk_by(|(a, _), (b, _)| a == b)
             .map(|of| {
-                let services: Vec<&Service> = of.iter().map(|(_, service)| *service).collect();
+                let services: Vec<&Served> = of.iter().map(|(_, served)| *served).collect();
                 (of[0].0, self.vip(of[0].0, &services))
             })
             .collect()
     }
 
-    fn vip(&mut self, address: IpAddr, services: &[&'w Service]) -> Vip {
+    fn vip(&mut self, address: IpAddr, services: &[&'w Served]) -> Vip {
         let siblings = services
             .iter()
-            .flat_map(|service| service.addresses.iter().copied())
+            .flat_map(|of| of.service.addresses.iter().copied())
             .filter(|other| *other != address)
             .collect();
         let Verdict { candidates, unfit } = self.for_all(address, services);
         Vip {
-            services: services.iter().map(|service| service.id.clone()).collect(),
-            first: services[0].addresses[0],
+            services: services.iter().map(|of| of.service.id.clone()).collect(),
+            first: services[0].service.addresses[0],
             siblings,
             candidates,
             unfit,
@@ -145,22 +147,19 @@ impl<'w> Planner<'w> {
     }
 
     /// Step 5.
-    fn for_all(&mut self, address: IpAddr, services: &[&'w Service]) -> Verdict {
-        let serving: Vec<(&Service, &Endpoints)> = services
-            .iter()
-            .map(|service| (*service, self.endpoints(service)))
-            .filter(|(_, endpoints)| endpoints.any)
-            .collect();
-        let Some((oldest, others)) = serving.split_first() else {
+    fn for_all(&mut self, address: IpAddr, services: &[&'w Served]) -> Verdict {
+        let mut serving = services.iter().filter(|of| of.endpoints.any);
+        let Some(oldest) = serving.next() else {
             return Verdict { candidates: self.nobody.clone(), unfit: Some(Unfit::NoEndpoint) };
         };
-        let first = self.for_one(address, *oldest);
-        if others.is_empty() {
+        let first = self.for_one(address, oldest);
+        let mut others = serving.peekable();
+        if others.peek().is_none() {
             return first;
         }
         let mut common = (*first.candidates).clone();
-        for service in others {
-            let verdict = self.for_one(address, *service);
+        for other in others {
+            let verdict = self.for_one(address, other);
             common.nodes.retain(|node, candidacy| {
                 let Some(other) = verdict.candidates.nodes.get(node) else { return false };
                 candidacy.interfaces = candidacy.interfaces.intersection(&other.interfaces);
@@ -178,11 +177,7 @@ impl<'w> Planner<'w> {
     }
 
     /// Steps 2 to 4.
-    fn for_one(
-        &mut self,
-        address: IpAddr,
-        (service, endpoints): (&Service, &Endpoints),
-    ) -> Verdict {
+    fn for_one(&mut self, address: IpAddr, Served { service, endpoints }: &'w Served) -> Verdict {
         let Some(pool) = self.pool_of(address, service) else {
             return Verdict { candidates: self.nobody.clone(), unfit: Some(Unfit::NotInAnyPool) };
         };
@@ -215,26 +210,31 @@ impl<'w> Planner<'w> {
             }),
         };
         if service.local {
-            self.only_local(&endpoints.nodes, &selected, unfit)
+            self.only_local(endpoints, &selected, unfit)
         } else {
             Verdict { candidates: selected, unfit }
         }
     }
 
-    /// Step 4.
+    /// Step 4, once for each set of hosts.
     fn only_local(
-        &self,
-        hosts: &BTreeSet<NodeName>,
-        selected: &Candidates,
+        &mut self,
+        Endpoints { nodes: hosts, .. }: &'w Endpoints,
+        selected: &Arc<Candidates>,
         unfit: Option<Unfit>,
     ) -> Verdict {
-        let nodes: BTreeMap<NodeName, Candidacy> = hosts
-            .iter()
-            .filter_map(|node| Some((node.clone(), selected.nodes.get(node)?.clone())))
-            .collect();
+        let local = || {
+            let nodes: BTreeMap<NodeName, Candidacy> = hosts
+                .iter()
+                .filter_map(|node| Some((node.clone(), selected.nodes.get(node)?.clone())))
+                .collect();
+            let scored = selected.scored && nodes.values().any(|candidacy| candidacy.score > 0);
+            Arc::new(Candidates { nodes, scored })
+        };
+        let candidates =
+            self.local.entry((Arc::as_ptr(selected), hosts)).or_insert_with(local).clone();
         let unfit = unfit.or_else(|| (!hosts.contains(self.me)).then_some(Unfit::NoLocalEndpoint));
-        let scored = selected.scored && nodes.values().any(|candidacy| candidacy.score > 0);
-        Verdict { candidates: Arc::new(Candidates { nodes, scored }), unfit }
+        Verdict { candidates, unfit }
     }
 
     /// Step 3, once for each set of advertisements.
@@ -272,11 +272,6 @@ impl<'w> Planner<'w> {
         let of = refused_pool_of(refused, address, service.recorded_pool.as_ref())?;
         let at = refused.keys().position(|name| name == of)?;
         Some(self.world.pools.len() + former.len() + at)
-    }
-
-    fn endpoints(&self, service: &Service) -> &'w Endpoints {
-        const NONE: &Endpoints = &Endpoints { any: false, nodes: BTreeSet::new() };
-        self.world.endpoints.get(&service.id).unwrap_or(NONE)
     }
 }
 

@@ -47,8 +47,12 @@ impl Plan {
     /// many nodes there are.
     pub fn share_with(&mut self, other: &Self) {
         let mut same: HashMap<(*const Candidates, *const Candidates), bool> = HashMap::new();
+        let mut theirs = other.vips.iter().peekable();
         for (address, vip) in &mut self.vips {
-            let Some(known) = other.vips.get(address).map(|known| &known.candidates) else {
+            while theirs.next_if(|(other, _)| *other < address).is_some() {}
+            let Some((_, Vip { candidates: known, .. })) =
+                theirs.next_if(|(other, _)| *other == address)
+            else {
                 continue;
             };
             let pair = (Arc::as_ptr(&vip.candidates), Arc::as_ptr(known));

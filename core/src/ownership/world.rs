@@ -24,9 +24,7 @@ pub struct World {
     /// The advertisements in force.
     pub advertisements: Vec<Arc<Advertisement>>,
     /// The Services that are ours and have addresses.
-    pub services: Vec<Arc<Service>>,
-    /// For each Service, what can serve it.
-    pub endpoints: BTreeMap<ServiceId, Endpoints>,
+    pub services: Vec<Served>,
     /// Whether nodes with the exclude label announce all the same (`--ignore-exclude-lb`).
     pub ignore_exclude_label: bool,
 }
@@ -67,6 +65,15 @@ pub struct Service {
     pub recorded_pool: Option<PoolName>,
     /// Whether externalTrafficPolicy is Local.
     pub local: bool,
+}
+
+/// A Service, and what can serve it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// The Service.
+    pub service: Arc<Service>,
+    /// What all its EndpointSlices say.
+    pub endpoints: Arc<Endpoints>,
 }
 
 /// What can serve a Service: an endpoint that is ready, or one that terminates but still serves.

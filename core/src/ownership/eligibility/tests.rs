@@ -75,7 +75,7 @@ fn service(of: &str, created: i64, addresses: &[u8]) -> Service {
 /// Nodes `a` and `b`, the pool `p` of addresses 1 to 99, one advertisement of everything, and `services`, each with an
 /// endpoint on either node.
 fn world(services: Vec<Service>) -> World {
-    let both = Endpoints { any: true, nodes: [name("a"), name("b")].into() };
+    let both = Arc::new(Endpoints { any: true, nodes: [name("a"), name("b")].into() });
     let nodes = [node("a", &[("rack", "1")]), node("b", &[("fast", "")])];
     World {
         nodes: nodes.into_iter().map(|node| (node.name.clone(), Arc::new(node))).collect(),
@@ -83,8 +83,10 @@ fn world(services: Vec<Service>) -> World {
         former_pools: vec![],
         refused_pools: BTreeMap::new(),
         advertisements: vec![Arc::new(everything())],
-        endpoints: services.iter().map(|s| (s.id.clone(), both.clone())).collect(),
-        services: services.into_iter().map(Arc::new).collect(),
+        services: services
+            .into_iter()
+            .map(|service| Served { service: service.into(), endpoints: both.clone() })
+            .collect(),
         ignore_exclude_label: false,
     }
 }
@@ -306,34 +308,39 @@ fn an_advertisement_lends_its_interfaces_only_to_nodes_it_selects() {
 #[test]
 fn without_an_endpoint_nobody_answers_and_with_local_only_its_hosts() {
     let mut world = one();
-    let endpoints = |any, nodes: &[&str]| Endpoints {
-        any,
-        nodes: nodes.iter().map(|node| name(node)).collect(),
+    let endpoints = |any, nodes: &[&str]| {
+        Arc::new(Endpoints { any, nodes: nodes.iter().map(|node| name(node)).collect() })
     };
-    world.endpoints.insert(id("s"), endpoints(false, &[]));
+    world.services[0].endpoints = endpoints(false, &[]);
     assert_eq!(why_not(&world, "a", 1), Some(Unfit::NoEndpoint));
     assert_eq!(who(&world, 1), [""; 0]);
-    world.endpoints.insert(id("s"), endpoints(true, &["b"]));
+    world.services[0].endpoints = endpoints(true, &["b"]);
     assert_eq!(who(&world, 1), ["a", "b"], "Cluster asks for no local one");
-    Arc::make_mut(&mut world.services[0]).local = true;
+    Arc::make_mut(&mut world.services[0].service).local = true;
     assert_eq!(who(&world, 1), ["b"]);
     assert_eq!(why_not(&world, "a", 1), Some(Unfit::NoLocalEndpoint));
-    world.endpoints.insert(id("s"), endpoints(true, &["elsewhere"]));
+    world.services[0].endpoints = endpoints(true, &["elsewhere"]);
     assert_eq!(who(&world, 1), [""; 0]);
-    world.endpoints.remove(&id("s"));
-    assert_eq!(why_not(&world, "a", 1), Some(Unfit::NoEndpoint));
+}
+
+#[test]
+fn services_with_the_same_hosts_differ_by_what_selects_them() {
+    let mut world = world(vec![service("s", 1, &[1]), service("t", 2, &[2])]);
+    world.services.iter_mut().for_each(|of| Arc::make_mut(&mut of.service).local = true);
+    advertise(&mut world, |ad| ad.node_selectors = vec![has("rack")]);
+    let of_t = Advertisement { service_selectors: vec![has("t")], ..everything() };
+    world.advertisements.push(Arc::new(of_t));
+    assert_eq!(who(&world, 1), ["a"]);
+    assert_eq!(who(&world, 2), ["a", "b"]);
 }
 
 /// Two Services with one address and policy Local; `old` has endpoints on `olds`, `new` on `news`.
 fn sharing(olds: &[&str], news: &[&str]) -> World {
     let mut world = world(vec![service("new", 2, &[1]), service("old", 1, &[1])]);
-    for (service, hosts) in [("old", olds), ("new", news)] {
+    for (of, hosts) in world.services.iter_mut().zip([news, olds]) {
         let nodes: BTreeSet<NodeName> = hosts.iter().map(|node| name(node)).collect();
-        let endpoints = Endpoints { any: !nodes.is_empty(), nodes };
-        world.endpoints.insert(id(service), endpoints);
-    }
-    for service in &mut world.services {
-        Arc::make_mut(service).local = true;
+        of.endpoints = Arc::new(Endpoints { any: !nodes.is_empty(), nodes });
+        Arc::make_mut(&mut of.service).local = true;
     }
     world
 }

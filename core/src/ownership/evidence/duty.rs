@@ -88,15 +88,15 @@ impl Surroundings<'_> {
     }
 
     fn duty(&self, link: &Link, owner: &Session, addresses: &[IpAddr]) -> Option<Duty> {
-        let answered = |of: &Link| {
-            let answers = |address: &IpAddr| self.answers_on(owner, *address, of);
-            let found: Vec<IpAddr> = addresses.iter().copied().filter(answers).collect();
-            (!found.is_empty()).then_some(found)
-        };
-        let (there, addresses) = segment(owner, link).find_map(|of| Some((of, answered(of)?)))?;
+        let answers = |address: &IpAddr, of: &Link| self.answers_on(owner, *address, of);
+        let answers_any = |of: &&Link| addresses.iter().any(|address| answers(address, of));
+        let there = segment(owner, link).find(answers_any)?;
+        // Before all its addresses are looked at: most owners are probed by others.
+        let position = self.probers(owner, there).iter().position(|node| *node == self.me)?;
+        let addresses: Vec<IpAddr> =
+            addresses.iter().copied().filter(|address| answers(address, there)).collect();
         let on_link = |address: &IpAddr| owner.links.iter().any(|of| of.is_beside(*address));
         let anywhere = !addresses.iter().any(on_link);
-        let position = self.probers(owner, there).iter().position(|node| *node == self.me)?;
         Some(Duty {
             incarnation: owner.open_for.clone()?,
             mac: there.mac,
