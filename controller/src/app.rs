@@ -50,9 +50,9 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 const RENEWAL_PAUSE: Duration = Duration::from_millis(100);
 /// How long it may not turn before the process is taken for wedged.
 const WEDGED_AFTER: Duration = Duration::from_secs(20);
-/// How long after a plan the next one may follow: a single change is planned at once, a storm of them a hundred times a
+/// How long after a plan the next one may follow: a single change is planned at once, a storm of them twenty times a
 /// second at most.
-const PLAN_INTERVAL: Duration = Duration::from_millis(10);
+const PLAN_INTERVAL: Duration = Duration::from_millis(50);
 /// And not before so many times the last plan's own duration: in a burst the API server needs the processor more, and who
 /// waits for an address waits for its writes.
 const REST_PER_PLAN: u32 = 8;

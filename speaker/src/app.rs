@@ -46,9 +46,9 @@ use crate::watch::{Caches, caches};
 const COMPONENT: &str = "metallb-speaker";
 /// A loop that has not turned for so long is wedged.
 const WEDGED: Duration = Duration::from_secs(10);
-/// How long after a plan the next one may follow: a single change is planned at once, a storm of them twenty times a
+/// How long after a plan the next one may follow: a single change is planned at once, a storm of them ten times a
 /// second at most.
-const PLAN_INTERVAL: Duration = Duration::from_millis(50);
+const PLAN_INTERVAL: Duration = Duration::from_millis(100);
 /// And not before so many times the last plan's own duration: what a plan costs, the loop that takes it in spends again,
 /// and this machine's cores are its user's.
 const REST_PER_PLAN: u32 = 8;
