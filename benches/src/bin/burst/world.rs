@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 pub(crate) const SYSTEM: &str = "herald-system";
 /// As many Services as the pool has addresses for.
 pub(crate) const MOST: i64 = 12_288;
+/// So many Services have node ports: a cluster has 2,768, and of those with policy Local each takes another.
+const WITH_NODE_PORTS: usize = 1_000;
 /// The pool, and who announces it: every node, on the LAN.
 pub(crate) const POOL: &str = "burst";
 
@@ -53,6 +55,9 @@ pub(crate) fn service(kind: Kind, number: usize) -> Value {
         "metadata": { "name": name },
         "spec": { "type": "LoadBalancer", "ports": [{ "port": 80 }] },
     });
+    if number >= WITH_NODE_PORTS {
+        service["spec"]["allocateLoadBalancerNodePorts"] = json!(false);
+    }
     match kind {
         Kind::Cluster => {}
         Kind::Local => {
