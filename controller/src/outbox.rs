@@ -167,6 +167,8 @@ struct Told {
     repeats: u32,
     /// From when on it may be told the same once more.
     again: Instant,
+    /// The version that was told so last, unless more than one attempt was made: one that was overtaken told nothing.
+    once: Option<Version>,
 }
 
 /// The letters that are out.
@@ -304,28 +306,49 @@ impl Outbox {
                 self.paces.insert(letter.subject.clone(), now + PACE);
             }
             // The same letter once more is no repetition: the last attempt may have come to nothing.
-            Subject::Service(_) if self.sent.contains_key(&letter.subject) => {}
-            Subject::Service(id) => self.tell(id, &letter.content, now),
+            Subject::Service(id) if self.sent.contains_key(&letter.subject) => {
+                if let Some(told) = self.told.get_mut(id) {
+                    told.once = None;
+                }
+            }
+            Subject::Service(id) => self.tell(id, letter, now),
         }
         let failures = self.sent.get(&letter.subject).map_or(0, |sent| sent.failures);
         let sent = Sent { letter: letter.clone(), state: State::InFlight, failures };
         self.sent.insert(letter.subject.clone(), sent);
     }
 
-    fn tell(&mut self, id: &ServiceId, content: &Content, now: Instant) {
-        let last = self.told.get(id).filter(|told| told.content.says_as(content));
+    fn tell(&mut self, id: &ServiceId, letter: &Letter, now: Instant) {
+        let (content, once) = (letter.content.clone(), Some(letter.version.clone()));
+        let last = self.told.get(id).filter(|told| told.content.says_as(&content));
         let told = match last.map(|told| told.repeats) {
-            None => Told { content: content.clone(), repeats: 0, again: now },
+            None => Told { content, repeats: 0, again: now, once },
             Some(repeats) => {
-                let (content, again) = (content.clone(), now + wait_after(repeats));
-                Told { content, repeats: repeats.saturating_add(1), again }
+                let again = now + wait_after(repeats);
+                Told { content, repeats: repeats.saturating_add(1), again, once }
             }
         };
         self.told.insert(id.clone(), told);
     }
 
+    /// The letter was its only attempt and told nothing: who is edited all the time would otherwise wait ever longer.
+    fn untell(&mut self, letter: &Letter, now: Instant) {
+        let Subject::Service(id) = &letter.subject else { return };
+        let Some(told) = self.told.get_mut(id) else { return };
+        if told.once.as_ref() != Some(&letter.version) {
+            return;
+        }
+        match told.repeats.checked_sub(1) {
+            None => drop(self.told.remove(id)),
+            Some(repeats) => (told.repeats, told.again, told.once) = (repeats, now, None),
+        }
+    }
+
     /// The letter's end. Returns what there is to tell.
     pub fn ended(&mut self, letter: &Letter, outcome: Outcome, now: Instant) -> Vec<Note> {
+        if outcome == Outcome::Overtaken {
+            self.untell(letter, now);
+        }
         let Some(sent) = self.sent.get_mut(&letter.subject) else { return Vec::new() };
         if sent.letter.version != letter.version || sent.state != State::InFlight {
             return Vec::new();

@@ -211,6 +211,33 @@ async fn what_somebody_undoes_each_time_is_written_again_at_growing_intervals() 
     }
 }
 
+/// The API server takes nothing of a write to a version that is not the newest.
+#[tokio::test(start_paused = true)]
+async fn who_is_edited_all_the_time_is_written_to_at_once_each_time() {
+    let mut outbox = Outbox::default();
+    let mut letter = letter("9", "10.0.0.1");
+    // What was told and undone before goes on counting.
+    for _ in 0..3 {
+        write_in_vain(&mut outbox, &mut letter).await;
+    }
+    tokio::time::advance(FIRST_WAIT * 2).await;
+    for number in 20..30 {
+        let now = Instant::now();
+        assert_eq!(outbox.opens(&subject(), &letter.content, now), Some(now), "{number}");
+        letter.version = version(&number.to_string());
+        outbox.send(&letter, now);
+        // The watch and the answer come in either order.
+        if number % 2 == 0 {
+            show(&mut outbox, &(number + 1).to_string(), "");
+        }
+        outbox.ended(&letter, Outcome::Overtaken, now);
+        show(&mut outbox, &(number + 1).to_string(), "");
+    }
+    letter.version = version("31");
+    assert_eq!(write_in_vain(&mut outbox, &mut letter).await, 0);
+    assert_eq!(write_in_vain(&mut outbox, &mut letter).await, 1000);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_letter_that_is_sent_again_because_nobody_answered_is_no_repetition() {
     let mut outbox = Outbox::default();
