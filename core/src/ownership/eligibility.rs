@@ -81,7 +81,8 @@ struct Planner<'w> {
     fit: Vec<&'w Node>,
     /// Candidates by the set of advertisements that apply.
     shared: BTreeMap<Vec<usize>, Arc<Candidates>>,
-    /// Candidates by those of `shared`, which outlive the planner, and the nodes that host an endpoint.
+    /// Candidates by those of `shared`, whose addresses stay theirs as long as this lives, and the nodes that host an
+    /// endpoint.
     local: HashMap<(*const Candidates, &'w BTreeSet<NodeName>), Arc<Candidates>>,
     nobody: Arc<Candidates>,
 }
