@@ -238,6 +238,21 @@ async fn who_is_edited_all_the_time_is_written_to_at_once_each_time() {
     assert_eq!(write_in_vain(&mut outbox, &mut letter).await, 1000);
 }
 
+/// What overtook it may be its own first attempt.
+#[tokio::test(start_paused = true)]
+async fn who_is_overtaken_at_a_second_attempt_may_have_told() {
+    let mut outbox = Outbox::default();
+    let mut letter = letter("9", "10.0.0.1");
+    outbox.send(&letter, Instant::now());
+    outbox.ended(&letter, Outcome::Unclear, Instant::now());
+    outbox.send(&letter, Instant::now());
+    outbox.ended(&letter, Outcome::Overtaken, Instant::now());
+    letter.version = version("10");
+    show(&mut outbox, "10", "");
+    assert_eq!(write_in_vain(&mut outbox, &mut letter).await, 0);
+    assert_eq!(write_in_vain(&mut outbox, &mut letter).await, 250);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_letter_that_is_sent_again_because_nobody_answered_is_no_repetition() {
     let mut outbox = Outbox::default();

@@ -171,4 +171,16 @@ mod tests {
         };
         assert_eq!([1, 2, 3].map(shared), [true, false, true]);
     }
+
+    #[test]
+    fn candidates_are_shared_past_addresses_that_came_and_went() {
+        let mut before = plan("a", 5, &[("a", 0), ("b", 0)]);
+        let mut after = plan("a", 5, &[("a", 0), ("b", 0)]);
+        before.vips.retain(|one, _| ![1, 3].map(address).contains(one));
+        after.vips.retain(|one, _| ![2, 5].map(address).contains(one));
+        after.share_with(&before);
+        let before = Arc::as_ptr(&before.vips[&address(4)].candidates);
+        let of = |n| Arc::as_ptr(&after.vips[&address(n)].candidates);
+        assert_eq!([1, 3, 4].map(|n| of(n) == before), [false, false, true]);
+    }
 }

@@ -140,8 +140,11 @@ fn two_faults_of_every_kind_break_nothing() {
     }
 }
 
+/// Not settled yet: it finds sessions that are closed as expired though their owner answers, where the plan lets the owner
+/// answer for nothing any more, which the ledger does not excuse, and by a peer whose link stopped hearing within the last
+/// second, which R7 does not prevent.
 #[test]
-#[ignore = "minutes"]
+#[ignore = "fails, and is not settled"]
 fn a_fault_while_a_node_has_long_been_without_the_api_server_breaks_nothing() {
     for setting in settings() {
         let without = |of: &Ailment| matches!(of, Ailment::ApiCut(_) | Ailment::WatchStalled(_));
