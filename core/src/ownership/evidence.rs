@@ -23,8 +23,8 @@ use std::net::IpAddr;
 pub use self::duty::{Duties, Duty, Hosts};
 use self::ear::Ear;
 use self::probing::Probing;
-use self::veto::Veto;
 pub use self::veto::{Defence, VETOED_FOR};
+use self::veto::{Verdict, Veto};
 use super::choices::Periods;
 use crate::name::{LinkName, NodeName};
 use crate::time::{Moment, Span};
@@ -71,9 +71,9 @@ pub enum Finding {
     Deaf(LinkName, bool),
     /// The peer, whose session has expired, answers all the same.
     Alive(NodeName),
-    /// The peer, whose session has expired, does not answer for one address at least.
+    /// The peer, whose session has expired, does not answer for one address at least, where others are heard.
     Unanswering(NodeName),
-    /// The same, but nobody has answered for a second where it was asked: the link may be cut.
+    /// The same, but nobody at all answered where it was asked, though some once did: the link may be cut.
     Undecided(NodeName),
 }
 
@@ -183,22 +183,34 @@ impl Evidence {
                 findings.push(Finding::Deaf(link.clone(), ear.tell()));
             }
         }
-        self.vetoes.retain(|peer, veto| {
+        self.hear_vetoes(now, &mut findings);
+        findings
+    }
+
+    fn hear_vetoes(&mut self, now: Moment, findings: &mut Vec<Finding>) {
+        let Self { ears, vetoes, .. } = self;
+        vetoes.retain(|peer, veto| {
             if veto.due() > now {
                 return true;
             }
-            let (questions, verdict) = veto.look(now);
-            let cut =
-                || self.ears.iter().any(|(link, ear)| veto.asks_on(link) && ear.may_be_deaf(now));
+            let mute = |link: &LinkName| !ears.get(link).is_some_and(Ear::has_heard);
+            let (questions, verdict) = veto.look(now, mute);
             findings.extend(questions.into_iter().map(Finding::Ask));
-            findings.extend(verdict.map(|alive| match alive {
-                true => Finding::Alive(peer.clone()),
-                false if cut() => Finding::Undecided(peer.clone()),
-                false => Finding::Unanswering(peer.clone()),
-            }));
-            verdict.is_none()
+            let Some(verdict) = verdict else {
+                for link in veto.unheard() {
+                    let hosts = ears.get_mut(&link).map(|ear| ear.some(&[]));
+                    let asks = hosts.into_iter().flatten().map(|of| Finding::Ask(of.on(&link)));
+                    findings.extend(asks);
+                }
+                return true;
+            };
+            findings.push(match verdict {
+                Verdict::Alive => Finding::Alive(peer.clone()),
+                Verdict::Unanswering => Finding::Unanswering(peer.clone()),
+                Verdict::Undecided => Finding::Undecided(peer.clone()),
+            });
+            false
         });
-        findings
     }
 }
 

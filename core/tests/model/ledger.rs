@@ -197,7 +197,9 @@ impl Ledger {
                 match why.filter(|_| node != from && answers) {
                     Some(ClosedWhy::Silent) => self.breach(Broken::Indicted),
                     // Who has nothing to answer for, or does not know that it has, has nothing to show.
-                    Some(ClosedWhy::Expired) if before.is_owner(node, &world.nodes[node]) => {
+                    Some(ClosedWhy::Expired)
+                        if before.is_owner(node, &world.nodes[node], &world.nodes[from]) =>
+                    {
                         self.breach(Broken::ExpiredThoughAnswering);
                     }
                     _ => {}

@@ -17,7 +17,7 @@ const FRESH: Span = Span::secs(1);
 const WAIT: Span = Span::millis(250);
 /// Who looks up so much later than it meant to has slept.
 const LATE: Span = Span::millis(125);
-/// Hosts asked at first, and by a prober that wants a third.
+/// Hosts asked at first, and by who wants to know whether the link hears while it asks a peer.
 const FEW: usize = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,9 +72,9 @@ impl Ear {
         self.deaf
     }
 
-    /// Whether somebody once answered, and nobody did within the last second: the link may be cut.
-    pub(super) fn may_be_deaf(&self, now: Moment) -> bool {
-        self.heard.is_some_and(|at| now.since(at) > FRESH)
+    /// Whether anybody ever answered.
+    pub(super) fn has_heard(&self) -> bool {
+        self.heard.is_some()
     }
 
     pub(super) fn told(&self) -> bool {

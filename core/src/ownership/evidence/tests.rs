@@ -379,16 +379,84 @@ fn an_expired_peer_that_answers_lives_and_one_that_does_not_has_a_tenth_of_a_sec
     }
 }
 
+/// What is found of an expired peer that does not answer, when its questions are put `after` a time in which the
+/// `third` host answered no more either.
+fn verdicts(after: u64, third: bool) -> Vec<Finding> {
+    let mut prober = Prober::new(duty());
+    prober.pass(1_000);
+    (prober.peer, prober.third) = (false, third);
+    prober.pass(after);
+    prober.evidence.hear_out(name("b"), defence(), prober.now);
+    prober.pass(200);
+    let of_veto = |of: &Finding| matches!(of, Finding::Unanswering(_) | Finding::Undecided(_));
+    prober.found.into_iter().map(|(_, found)| found).filter(of_veto).collect()
+}
+
 #[test]
-fn an_expired_peer_is_not_judged_where_nobody_has_answered_for_a_second() {
+fn an_expired_peer_is_not_judged_where_nobody_answers_since_it_was_asked() {
+    for after in [0, 10, 800, 1_100] {
+        assert_eq!(verdicts(after, false), [Finding::Undecided(name("b"))], "{after} ms");
+        assert_eq!(verdicts(after, true), [Finding::Unanswering(name("b"))], "{after} ms");
+    }
+}
+
+#[test]
+fn the_kernel_of_an_expired_peers_node_shows_that_the_link_hears() {
     let mut prober = Prober::new(duty());
     prober.pass(1_000);
     (prober.peer, prober.third) = (false, false);
-    prober.pass(1_100);
     prober.evidence.hear_out(name("b"), defence(), prober.now);
+    prober.pass(10);
+    prober.hear(host("b"), mac("b"));
     prober.pass(100);
-    let found = |of: &Finding| prober.found.iter().any(|(_, found)| found == of);
-    assert!(found(&Finding::Undecided(name("b"))) && !found(&Finding::Unanswering(name("b"))));
+    assert_eq!(prober.found.last().unwrap().1, Finding::Unanswering(name("b")));
+}
+
+#[test]
+fn an_expired_peer_is_asked_once_more_after_the_first_voice() {
+    for lives in [true, false] {
+        let mut prober = Prober::new(duty());
+        prober.pass(1_000);
+        (prober.peer, prober.third) = (false, false);
+        prober.evidence.hear_out(name("b"), defence(), prober.now);
+        prober.pass(99);
+        // The cable is whole again.
+        prober.peer = lives;
+        prober.hear(host("c"), mac("c"));
+        prober.pass(100);
+        let verdict = if lives { Finding::Alive } else { Finding::Unanswering };
+        assert_eq!(prober.found.last().unwrap().1, verdict(name("b")));
+    }
+}
+
+#[test]
+fn an_expired_peer_is_judged_by_the_links_that_hear() {
+    let link = |n: u8| LinkName::from(format!("lan{n}"));
+    let hosts = (0..2).map(|n| (link(n), hosts())).collect();
+    let mut evidence = Evidence::default();
+    evidence.assign(Duties::new(), hosts, BEGIN);
+    let voice = |address, node, on| Voice { address, mac: mac(node), link: link(on), answer: true };
+    for on in 0..2 {
+        evidence.hear(&voice(host("c"), "c", on), BEGIN);
+    }
+    // It should answer for one address on each link; only the first link hears, and there it answers, or does not.
+    for answers in [true, false] {
+        let now = BEGIN + Span(10);
+        let addresses = (0..2).map(|n| (address(n), link(n), mac("b"))).collect();
+        let defence = Defence { addresses, macs: vec![mac("b")] };
+        evidence.hear_out(name("b"), defence, now);
+        let mut found = Vec::new();
+        for round in 0..=u64::from(ASKS) {
+            let at = now + Span(34 * round);
+            found.extend(evidence.look(at));
+            evidence.hear(&voice(host("c"), "c", 0), at);
+            if answers {
+                evidence.hear(&voice(address(0), "b", 0), at);
+            }
+        }
+        let verdict = if answers { Finding::Undecided } else { Finding::Unanswering };
+        assert_eq!(found.last(), Some(&verdict(name("b"))));
+    }
 }
 
 #[test]

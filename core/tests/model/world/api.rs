@@ -13,7 +13,7 @@ use herald_core::time::Span;
 
 use super::{Letter, Node, World};
 use crate::canon::VERSION;
-use crate::settings::{NODES, index};
+use crate::settings::{NODES, index, vip};
 
 /// After so long without an answer the outcome of a write is unknown.
 pub(crate) const PATIENCE: u64 = 1_500;
@@ -50,11 +50,14 @@ impl Api {
         Version { uid, resource: name('r').into() }
     }
 
-    /// Whether claims name the life that a node's session is open for, and it answers its peers for all that do.
-    pub(crate) fn is_owner(&self, index: usize, node: &Node) -> bool {
+    /// Whether claims name the life that a node's session is open for, and it answers its peers for all that do. What it
+    /// may not answer for, as `judge` plans, does not count.
+    pub(crate) fn is_owner(&self, index: usize, node: &Node, judge: &Node) -> bool {
         let Some((_, session)) = self.sessions.get(&index) else { return false };
         let names = |claim: &Claim| session.open_for.as_ref() == Some(&claim.holder.incarnation);
-        let claims = self.claims.values().map(|(_, claim)| claim).filter(|claim| names(claim));
+        let may = |address: IpAddr| judge.planned != Some(index) || address != vip(1);
+        let claims = self.claims.values().map(|(_, claim)| claim);
+        let claims = claims.filter(|claim| names(claim) && may(claim.address));
         let mut known = claims.map(|claim| {
             node.answering.contains(&claim.address) || node.vouched.contains(&claim.address)
         });
