@@ -34,6 +34,12 @@ impl Silence {
     fn ends(&self) -> Moment {
         self.since + Span(self.duration.0.saturating_sub(self.counted.0))
     }
+
+    /// For how long it has been expired.
+    fn overdue(&self, now: Moment) -> Span {
+        let silent = self.counted + now.since(self.since);
+        Span(silent.0.saturating_sub(self.duration.0))
+    }
 }
 
 impl Peers {
@@ -89,7 +95,8 @@ impl Peers {
         self.timers.next()
     }
 
-    /// The node of a session that is expired and that this speaker should see to now, and for how long it has been.
+    /// The node of a session that is expired and that this speaker should see to now, and for how long it has been
+    /// while this speaker was sure.
     ///
     /// The speakers whose sessions live take turns by hash, so that one write is made and not one by each.
     pub fn pop_expired(
@@ -111,7 +118,7 @@ impl Peers {
             // Closing may fail; the timer goes when the view shows the session closed or changed.
             self.timers.set(node.clone(), Some(now + TURN));
             if view.is_session_writable(&node) {
-                return Some((node, now.since(silence.ends())));
+                return Some((node, silence.overdue(now)));
             }
         }
         None

@@ -62,6 +62,15 @@ fn only_the_time_in_which_the_speaker_was_sure_counts() {
 }
 
 #[test]
+fn a_moment_of_doubt_does_not_begin_anew_what_is_counted_after_expiry() {
+    let (mut peers, view) = watched(&["a", "b"]);
+    peers.freeze(Moment(40_000));
+    peers.thaw(Moment(50_000));
+    let expired = peers.pop_expired(&name("a"), &view, Moment(50_000));
+    assert_eq!(expired, Some((name("b"), Span::secs(34))));
+}
+
+#[test]
 fn what_changed_while_the_speaker_was_not_sure_is_counted_from_when_it_is() {
     let (mut peers, mut view) = watched(&["a", "b"]);
     peers.freeze(Moment(4_000));
