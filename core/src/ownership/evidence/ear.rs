@@ -1,7 +1,7 @@
 //! Whether a link hears anybody: it is deaf when no host answers any more, though some once did.
 //!
-//! Any answer counts, also one to a probe. Only where there was none for a second are hosts asked: two, then all, then
-//! judgement. So a link on which peers are probed costs nothing more.
+//! Any answer counts, also one to a probe. Only where there was none for a second are hosts asked: two, then all (of many,
+//! sixteen from among them), then judgement. So a link on which peers are probed costs nothing more.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -26,7 +26,7 @@ enum Stage {
     Content,
     /// Some hosts are asked.
     Few,
-    /// All are.
+    /// All are, or some from among all.
     All,
 }
 
@@ -116,8 +116,9 @@ impl Ear {
             }
             Stage::Few => {
                 self.stage = Stage::All;
-                // Of everybody, for a host may have another hardware address by now.
-                let hosts = self.hosts.keys().take(ADDRESSES_ASKED);
+                // Of everybody, for a host may have another hardware address by now. Where there are many, of some
+                // that are far apart: neighbouring addresses may have lost their power together.
+                let hosts = self.hosts.keys().step_by(self.hosts.len().div_ceil(ADDRESSES_ASKED));
                 hosts.map(|host| Ask { address: *host, to: None }).collect()
             }
             Stage::All => {

@@ -342,6 +342,35 @@ fn a_host_that_changed_its_hardware_address_is_found_before_the_link_is_deaf() {
     assert!(now.since(BEGIN) > Span::secs(3));
 }
 
+#[test]
+fn a_link_is_not_deaf_while_most_of_its_hosts_live_whichever_died() {
+    for dead in [1..=40, 61..=100] {
+        let all = 1..=100;
+        let host_mac = |n: u8| Mac([2, 0, 0, 0, 1, n]);
+        let hosts: Hosts = all.clone().map(|n| (address(n), Some(host_mac(n)))).collect();
+        let mut evidence = Evidence::default();
+        evidence.assign(Duties::new(), BTreeMap::from([(lan(), hosts)]), BEGIN);
+        let voice = |n| Voice { address: address(n), mac: host_mac(n), link: lan(), answer: true };
+        for n in all.clone() {
+            evidence.hear(&voice(n), BEGIN);
+        }
+        let mut now = BEGIN;
+        let mut everybody = 0;
+        while now < BEGIN + Span::secs(120) {
+            now = evidence.next_deadline().unwrap();
+            for finding in evidence.look(now) {
+                let Finding::Ask(question) = finding else { panic!("{finding:?} at {now:?}") };
+                everybody += usize::from(question.to.is_none());
+                let asked = all.clone().find(|n| address(*n) == question.address).unwrap();
+                if !dead.contains(&asked) {
+                    evidence.hear(&voice(asked), now);
+                }
+            }
+        }
+        assert!(everybody > 0, "those that are asked at first answered each time");
+    }
+}
+
 fn defence() -> Defence {
     Defence { addresses: vec![(address(1), lan(), mac("b"))], macs: vec![mac("b")] }
 }
