@@ -266,9 +266,8 @@ impl Cluster {
 
     /// The cable of a node is cut, or mended.
     pub(crate) fn plug(&mut self, index: usize, carrier: bool) {
-        let link = Link { carrier, ..link(&self.nodes[index]) };
         self.nodes[index].lan = carrier;
-        self.feed(index, Input::Links(vec![link]));
+        self.feed(index, Input::Links(vec![link(&self.nodes[index])]));
     }
 
     /// The objects of the cluster changed: every speaker plans anew.
@@ -571,7 +570,7 @@ fn link(node: &Node) -> Link {
         name: "lan0".into(),
         mac: node.mac,
         prefixes: vec![prefix.parse().expect("a prefix")],
-        carrier: true,
+        carrier: node.lan,
         deaf: false,
     }
 }

@@ -26,7 +26,9 @@ fn a_slow_api_server_delays_a_failover_by_its_writes_and_a_stop_not_at_all() {
     let died = cluster.now;
     cluster.crash(victim);
     cluster.run_for(15_000);
-    assert!((1..=10).all(|n| cluster.longest_gap(vip(n), died) <= 9_000));
+    // Evidence, two writes there and back, and what the watch shows of the first (I2).
+    let bound = 700 + 5 * cluster.slowest;
+    assert!((1..=10).all(|n| cluster.longest_gap(vip(n), died) <= bound));
     assert!((1..=10).all(|n| cluster.longest_overlap(vip(n)) == 0));
     let leaver = cluster.answering(vip(1))[0];
     let began = cluster.now;
@@ -63,7 +65,7 @@ fn a_suspended_owner_is_replaced_and_yields_when_it_runs_again() {
     cluster.run_for(20_000);
     for n in 1..=10 {
         assert_eq!(cluster.answering(vip(n)).len(), 1);
-        assert!(cluster.longest_gap(vip(n), began) <= 7_000);
+        assert!(cluster.longest_gap(vip(n), began) <= 800);
     }
     let resumed = cluster.now;
     cluster.resume(victim);

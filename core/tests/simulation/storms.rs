@@ -23,7 +23,7 @@ fn owners(cluster: &Cluster, address: IpAddr) -> usize {
 fn one_fault(cluster: &mut Cluster, dice: &mut Dice) {
     let nodes: Vec<usize> = (0..cluster.nodes.len()).collect();
     let index = dice.pick(&nodes);
-    match dice.below(14) {
+    match dice.below(18) {
         0 | 1 => cluster.crash(index),
         2 | 3 if cluster.nodes[index].machine.is_none() => cluster.start(index),
         2 => cluster.stop(index),
@@ -41,6 +41,9 @@ fn one_fault(cluster: &mut Cluster, dice: &mut Dice) {
             let keys = [LeaseKey::Claim(vip(1)), LeaseKey::Session(node)];
             cluster.delete(&keys[usize::from(dice.below(3) > 0)]);
         }
+        14 | 15 => cluster.nodes[index].unplugged = !cluster.nodes[index].unplugged,
+        16 => cluster.plug(index, dice.below(3) > 0),
+        17 => cluster.power_off(index),
         8 => {
             let unfit = cluster.nodes[index].unfit.is_none().then_some(Unfit::Excluded);
             cluster.nodes[index].unfit = unfit;
@@ -61,6 +64,8 @@ fn calm(cluster: &mut Cluster) {
     cluster.loss = 0;
     for index in 0..cluster.nodes.len() {
         cluster.resume(index);
+        cluster.nodes[index].unplugged = false;
+        cluster.plug(index, true);
     }
     // Who was asked to stop while it was suspended stops now.
     cluster.run_for(12_000);
