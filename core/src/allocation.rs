@@ -125,8 +125,10 @@ impl Verdict {
 ///    that fits decides), so that nobody below is given it. The rest is given up.
 /// 3. **Exact requests** are given, all or nothing: before Services that take what comes.
 /// 4. **The missing family**, from the pool of what is kept. `RequireDual` that cannot be completed gives up its part and
-///    joins step 5; `PreferDual` stays with one.
-/// 5. **New addresses**, all of one pool: the pool asked for, or else the first that can give them of those with
+///    joins step 6; `PreferDual` stays with one.
+/// 5. **Both again.** `PreferDual` that had both, and lost one because no pool holds it any more, gives up the other if some
+///    pool gives it both, as in step 6.
+/// 6. **New addresses**, all of one pool: the pool asked for, or else the first that can give them of those with
 ///    `autoAssign`; either has to serve the Service. A Service that may share asks the pools where it would be beside others on
 ///    at least one address, and when none of these can give all, as one that shares with nobody, every pool. Each time pinned
 ///    pools are asked by priority (0 last) and name, then the others by name. `PreferDual` asks the pinned ones

@@ -107,11 +107,16 @@ impl<'a> Checker<'a> {
         a.sharing.is_some() && a.sharing == b.sharing && a.ports.is_disjoint(&b.ports)
     }
 
-    /// Whether nobody stands against `at` on that address once the plan is carried out.
+    /// Whether nobody stands against `at` on that address once the plan is carried out. Where one is left untouched beside
+    /// another with whom it may not share, nobody more is put.
     fn free_for(&self, at: usize, address: IpAddr) -> bool {
-        self.others(at).all(|other| {
-            let stays = self.after(other).contains(&address);
-            if stays { self.may_share(at, other) } else { !self.shows(other, address) }
+        let has = |one: &usize| self.after(*one).contains(&address);
+        let stands_against = |one: usize| {
+            self.others(one).filter(has).any(|other| other != at && !self.may_share(one, other))
+        };
+        self.others(at).all(|other| match has(&other) {
+            true => self.may_share(at, other) && !(self.untouched(other) && stands_against(other)),
+            false => !self.shows(other, address),
         })
     }
 
@@ -224,8 +229,27 @@ impl<'a> Checker<'a> {
             |address: &IpAddr| self.rivals(at, *address).any(|other| self.precedes(other, at));
         let whole = self.could_stay_alone(at) && !before.iter().any(driven_out);
         let mut lost = before.iter().filter(|address| !after.contains(address));
-        let moved = whole || lost.any(|address| self.could_keep(at, *address));
+        let pair_of =
+            self.plan.verdicts[at].grant().filter(|_| self.is_half(at) && after.len() == 2);
+        let for_a_pair = |address: &IpAddr| {
+            let mut pools = self.world.pools.iter();
+            pair_of.is_some_and(|grant| {
+                pools.any(|pool| holds(pool, *address) && pool.name != grant.pool)
+            })
+        };
+        let moved =
+            whole || lost.any(|address| self.could_keep(at, *address) && !for_a_pair(address));
         moved.then(|| Violation::Moved(self.id(at)))
+    }
+
+    /// Whether the Service would do with either family and had both, of which no pool holds one any more: rather than
+    /// stay with the other it moves to a pool that gives it both.
+    fn is_half(&self, at: usize) -> bool {
+        let families = self.demand(at).families.as_ref();
+        let either = families.is_ok_and(|families| matches!(families, Families::PreferDual { .. }));
+        let gone = |address: &IpAddr| self.world.pools.iter().all(|pool| !holds(pool, *address));
+        let pair = matches!(self.before(at), [a, b] if Family::of(*a) != Family::of(*b));
+        either && pair && self.before(at).iter().filter(|address| gone(address)).count() == 1
     }
 
     /// Whether the Service could go on with this address, beside what it keeps of the others.
@@ -299,6 +323,7 @@ impl<'a> Checker<'a> {
         got.sort_unstable();
         let needs = needs(*families);
         let got = needs.iter().position(|need| *need == got)?;
+        let tried = if self.is_half(at) && got == 0 { 1 } else { needs.len() };
         let place = |pool: &Pool, need: usize| {
             let pinned = pool.allocation.as_ref();
             let priority = pinned.map(|pinned| (pinned.priority == 0, pinned.priority));
@@ -309,8 +334,7 @@ impl<'a> Checker<'a> {
             let open = wants.pool.as_ref().map_or(pool.auto_assign, |named| *named == pool.name);
             let could = |need: &[Family]| need.iter().all(|one| self.has_unused(pool, *one));
             open && self.serves(pool, demand)
-                && (0..needs.len())
-                    .any(|need| place(pool, need) < place(of, got) && could(&needs[need]))
+                && (0..tried).any(|need| place(pool, need) < place(of, got) && could(&needs[need]))
         });
         earlier.then(|| Violation::OutOfTurn(self.id(at), grant.pool.clone()))
     }
@@ -332,19 +356,24 @@ impl<'a> Checker<'a> {
                 })
         } else {
             self.world.pools.iter().any(|pool| {
-                let open = match (&wants.pool, self.plan.verdicts[at].grant()) {
-                    (_, Some(grant)) => grant.pool == pool.name,
-                    (Some(wanted), None) => *wanted == pool.name,
-                    (None, None) => pool.auto_assign,
+                let grant = self.plan.verdicts[at].grant();
+                let here = grant.is_some_and(|grant| grant.pool == pool.name);
+                let open = match &wants.pool {
+                    Some(wanted) => *wanted == pool.name,
+                    None => pool.auto_assign,
                 };
                 let has = |family: &Family| self.has_free(at, pool, *family);
                 let lacking = |family: &&Family| after.iter().all(|a| Family::of(*a) != **family);
                 let mut needed = families.all().iter().filter(lacking);
                 let enough = match families {
-                    Families::PreferDual { .. } => needed.any(has),
+                    Families::PreferDual { .. } if here || grant.is_none() => needed.any(has),
+                    Families::PreferDual { .. } => families.all().iter().all(has),
                     Families::Single(_) | Families::RequireDual => needed.all(has),
                 };
-                open && self.allowed(demand, pool, &[]) && enough
+                let stays = after.iter().all(|address| self.before(at).contains(address));
+                let moves = self.is_half(at) && stays;
+                let asked = here || open && (grant.is_none() || moves);
+                asked && self.allowed(demand, pool, &[]) && enough
             })
         };
         could.then(|| Violation::Waits(self.id(at)))

@@ -33,6 +33,9 @@ pub(super) fn run(world: &World<'_>) -> Plan {
         planning.complete(*at);
     }
     for at in &order {
+        planning.move_for_both(*at);
+    }
+    for at in &order {
         planning.give_new(*at);
     }
     planning.finish()
@@ -49,6 +52,8 @@ enum Stage {
     Incomplete,
     /// New addresses are to be found for it.
     New,
+    /// It keeps one of two that it had, as no pool holds the other any more, and goes where it can have both again.
+    Half,
     /// Decided.
     Done,
     /// Decided: its status is not touched.
@@ -337,12 +342,38 @@ impl<'a> Planning<'a> {
         if families == Families::RequireDual {
             self.give_up(at, &why);
             self.drafts[at].stage = Stage::New;
-        } else {
-            self.drafts[at].lacks = Some(why);
+            return;
         }
+        let gone = |one: &IpAddr| {
+            Family::of(*one) == family && self.world.pools.at_address(*one).is_none()
+        };
+        if matches!(self.holding(at), [a, b] if gone(a) || gone(b)) {
+            self.drafts[at].stage = Stage::Half;
+        }
+        self.drafts[at].lacks = Some(why);
     }
 
-    /// Step 5.
+    /// Step 5: who lost one of two goes where it has both again, or stays where it is.
+    fn move_for_both(&mut self, at: At) {
+        if self.drafts[at].stage != Stage::Half {
+            return;
+        }
+        self.drafts[at].stage = Stage::Done;
+        let demand = self.demand(at);
+        let (Ok(families), Ok(wants)) = (&demand.families, &demand.wants) else { return };
+        let mut open = self.open(at, wants);
+        let kept = self.drafts[at].addresses.first();
+        let own = kept.and_then(|address| self.world.pools.at_address(*address));
+        open.retain(|pool| Some(*pool) != own);
+        let Some((_, addresses)) = self.search(at, &open, &[families.all()]) else { return };
+        if let Some(why) = self.drafts[at].lacks.take() {
+            self.give_up(at, &why);
+        }
+        addresses.iter().for_each(|address| self.ledger.occupy(at, *address));
+        self.drafts[at].addresses = addresses;
+    }
+
+    /// Step 6.
     fn give_new(&mut self, at: At) {
         if self.drafts[at].stage != Stage::New {
             return;
@@ -350,17 +381,7 @@ impl<'a> Planning<'a> {
         self.drafts[at].stage = Stage::Done;
         let demand = self.demand(at);
         let (Ok(families), Ok(wants)) = (&demand.families, &demand.wants) else { return };
-        let pools = self.world.pools;
-        let named = wants.pool.as_ref().map(|name| pools.at_name(name));
-        let candidates = match &named {
-            None => pools.automatic(),
-            Some(pool) => pool.as_slice(),
-        };
-        let open: Vec<usize> = candidates
-            .iter()
-            .copied()
-            .filter(|pool| serves(pools.at(*pool), demand, self.world.namespaces))
-            .collect();
+        let open = self.open(at, wants);
         let needs: &[&[Family]] = match families {
             Families::PreferDual { primary: Family::V4 } => {
                 &[families.all(), &[Family::V4], &[Family::V6]]
@@ -370,13 +391,7 @@ impl<'a> Planning<'a> {
             }
             Families::Single(_) | Families::RequireDual => &[families.all()],
         };
-        let pinned = open.partition_point(|pool| pools.at(*pool).allocation.is_some());
-        let (pinned, general) = open.split_at(pinned);
-        let groups = [pinned, general];
-        let partners = [true, false].into_iter().skip(usize::from(demand.sharing.is_none()));
-        let found =
-            partners.into_iter().find_map(|partners| self.first(at, groups, needs, partners));
-        let Some((pool, addresses)) = found else {
+        let Some((pool, addresses)) = self.search(at, &open, needs) else {
             self.drafts[at].lacks = Some(self.refusal(wants, *families, &open));
             return;
         };
@@ -385,6 +400,33 @@ impl<'a> Planning<'a> {
             families.all().iter().find(|f| addresses.iter().all(|a| Family::of(*a) != **f));
         self.drafts[at].lacks = lacking.map(|family| self.lacking(pool, *family));
         self.drafts[at].addresses = addresses;
+    }
+
+    /// The pools that may give to the Service, in their order.
+    fn open(&self, at: At, wants: &Wants) -> Vec<usize> {
+        let pools = self.world.pools;
+        let named = wants.pool.as_ref().map(|name| pools.at_name(name));
+        let candidates = match &named {
+            None => pools.automatic(),
+            Some(pool) => pool.as_slice(),
+        };
+        let serves = |pool: &usize| serves(pools.at(*pool), self.demand(at), self.world.namespaces);
+        candidates.iter().copied().filter(serves).collect()
+    }
+
+    /// A pool of `open` with what the Service needs, and its addresses there: beside others first, if it may share.
+    fn search(
+        &mut self,
+        at: At,
+        open: &[usize],
+        needs: &[&[Family]],
+    ) -> Option<(usize, Vec<IpAddr>)> {
+        let pools = self.world.pools;
+        let pinned = open.partition_point(|pool| pools.at(*pool).allocation.is_some());
+        let (pinned, general) = open.split_at(pinned);
+        let shares = self.demand(at).sharing.is_some();
+        let mut partners = [true, false].into_iter().skip(usize::from(!shares));
+        partners.find_map(|partners| self.first(at, [pinned, general], needs, partners))
     }
 
     /// The first pool with what the Service needs, and one address of each family of the first need that it can meet. One

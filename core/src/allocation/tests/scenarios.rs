@@ -230,6 +230,15 @@ scenarios! {
     ["a 10.0.0.1-10.0.0.2", "b 10.0.1.1,fd00::b"] {
         "s1 require holds=10.0.0.1" => "b 10.0.1.1,fd00::b lost=FamiliesChanged"
     }
+    who_prefers_both_and_lost_one_moves_to_a_pool_with_both_if_there_is_one Clear
+    ["a fd00::1-fd00::2", "b 10.0.1.1,fd00::b", "c 10.0.2.1-10.0.2.9"] {
+        "s1 prefer4 holds=10.0.0.1,fd00::2" => "b 10.0.1.1,fd00::b lost=AddressNotInPools"
+        "s2 prefer4 holds=fd00::1,10.0.0.2" => "a fd00::1 lost=AddressNotInPools lacks=PoolLacksFamily"
+    }
+    who_prefers_both_and_never_had_them_stays_where_it_is Clear
+    ["a fd00::1", "b 10.0.1.1,fd00::b"] {
+        "s1 prefer4 holds=fd00::1" => "a fd00::1 lacks=PoolLacksFamily"
+    }
     who_becomes_single_stack_keeps_the_address_of_its_family Clear
     ["a 10.0.0.1-10.0.0.9,fd00::1"] {
         "s1 holds=fd00::1,10.0.0.7" => "a 10.0.0.7 lost=FamiliesChanged"

@@ -145,6 +145,10 @@ violations! {
     } ["Waits s2"];
     a_service_waits_for_a_second_family_that_its_pool_has
     ["a 10.0.0.1,fd00::1"] { "s1 prefer4 holds=10.0.0.1" => "a 10.0.0.1 lacks" } ["Waits s1"];
+    a_service_stays_with_one_family_of_two_though_another_pool_has_both
+    ["a fd00::1", "b 10.0.1.1,fd00::b"] {
+        "s1 prefer4 holds=10.0.0.1,fd00::1" => "a fd00::1 lost lacks"
+    } ["Waits s1"];
     a_later_pool_gives
     ["a 10.0.0.1", "b 10.0.1.1"] { "s1" => "b 10.0.1.1" } ["OutOfTurn s1"];
     a_later_priority_gives
