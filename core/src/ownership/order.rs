@@ -22,7 +22,7 @@ pub struct Standing {
     /// It is not the node that held the claim before its speaker restarted: with the same hardware address, clients
     /// notice nothing.
     not_former: bool,
-    /// No link of it has the address on-link.
+    /// No link of it has the address on-link; then none of those beside whom it stands has (R3).
     off_link: bool,
     score: Reverse<u64>,
     /// It holds no other address of the same Service.
@@ -30,45 +30,57 @@ pub struct Standing {
 }
 
 /// The candidates of `vip` that could take it now, first the first: their session is open and stays, and a link that the
-/// advertisement allows has carrier.
+/// advertisement allows has carrier, one that has the address on-link where any of them has one.
 pub fn order<'p>(address: IpAddr, vip: &'p Vip, view: &View) -> Vec<&'p NodeName> {
+    sorted(address, vip, view).into_iter().map(|(_, _, node)| node).collect()
+}
+
+/// Those of the [`order`] to which `address` may move though its owner could keep it: they hear, and are not doubted.
+/// What is left undone where there is none does no harm; a move to another does.
+pub fn welcome<'p>(address: IpAddr, vip: &'p Vip, view: &View) -> Vec<&'p NodeName> {
+    let sorted = sorted(address, vip, view).into_iter();
+    let welcome = sorted.filter(|(standing, _, _)| !standing.deaf && !standing.doubted);
+    welcome.map(|(_, _, node)| node).collect()
+}
+
+/// The node to which `address` belongs by MetalLB's order among those that are [`welcome`] to it (R4, `--failback`): what
+/// the owner holds besides does not matter, so that all addresses of a Service go home together.
+pub fn home<'p>(address: IpAddr, vip: &'p Vip, view: &View) -> Option<&'p NodeName> {
+    sorted(address, vip, view)
+        .into_iter()
+        .filter(|(standing, _, _)| !standing.deaf && !standing.doubted)
+        .min_by_key(|(standing, digest, node)| (standing.score, *digest, *node))
+        .map(|(_, _, node)| node)
+}
+
+fn sorted<'p>(
+    address: IpAddr,
+    vip: &'p Vip,
+    view: &View,
+) -> Vec<(Standing, [u8; 32], &'p NodeName)> {
     let first = vip.first.to_string();
     let mut standings: Vec<(Standing, [u8; 32], &NodeName)> = standings(address, vip, view)
         .map(|(standing, node)| (standing, digest(node, &first), node))
         .collect();
+    if standings.iter().any(|(standing, _, _)| !standing.off_link) {
+        standings.retain(|(standing, _, _)| !standing.off_link);
+    }
     standings.sort_unstable();
-    standings.into_iter().map(|(_, _, node)| node).collect()
-}
-
-/// The node to which `address` belongs by MetalLB's order among those that could take it now and hear (R4,
-/// `--failback`): what the owner holds besides does not matter, so that all addresses of a Service go home together.
-pub fn home<'p>(address: IpAddr, vip: &'p Vip, view: &View) -> Option<&'p NodeName> {
-    let first = vip.first.to_string();
-    standings(address, vip, view)
-        .filter(|(standing, _)| !standing.doubted)
-        .min_by_key(|(standing, node)| {
-            let Standing { deaf, off_link, score, .. } = *standing;
-            (deaf, off_link, score, digest(node, &first), *node)
-        })
-        .map(|(_, node)| node)
-}
-
-/// Whether `node` hears anybody on a link where it could answer for `address`.
-pub fn hears(address: IpAddr, vip: &Vip, view: &View, node: &NodeName) -> bool {
-    let candidacy = vip.candidates.nodes.get(node);
-    let standing = candidacy.and_then(|of| standing(address, vip, of, node, view));
-    standing.is_some_and(|standing| !standing.deaf && !standing.doubted)
+    standings
 }
 
 /// How many come before `me` in the [`order`] of `vip`; `None` when `me` is not in it.
 pub fn place(address: IpAddr, vip: &Vip, view: &View, me: &NodeName) -> Option<u64> {
     let mine = standing(address, vip, vip.candidates.nodes.get(me)?, me, view)?;
+    if mine.off_link && is_anybody_beside(address, vip, view, me) {
+        return None;
+    }
     let first = vip.first.to_string();
     let my_digest = digest(me, &first);
     let before = standings(address, vip, view).filter(|(standing, node)| {
         // Most stand alike, and a digest is dear.
         let by_digest = || (digest(node, &first), *node).cmp(&(my_digest, me));
-        standing.cmp(&mine).then_with(by_digest).is_lt()
+        standing.off_link == mine.off_link && standing.cmp(&mine).then_with(by_digest).is_lt()
     });
     Some(before.count() as u64)
 }

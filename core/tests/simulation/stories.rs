@@ -1,6 +1,7 @@
 //! One fault at a time, with its expectation.
 
 use herald_core::name::NodeName;
+use herald_core::ownership::choices::Choices;
 use herald_core::ownership::order;
 use herald_core::ownership::view::LeaseKey;
 use herald_core::why::announcement::Unfit;
@@ -346,6 +347,38 @@ fn an_announcement_follows_every_taking_within_ten_milliseconds() {
                 && (stretch.from..=stretch.from + 10).contains(at)
         });
         assert!(told, "{} by node {} at {}", stretch.address, stretch.node, stretch.from);
+    }
+}
+
+#[test]
+fn no_address_moves_to_a_node_that_hears_nobody_whatever_speaks_for_it() {
+    for choices in [
+        Choices::default(),
+        Choices { failback: true, ..Choices::default() },
+        Choices { rebalance: true, ..Choices::default() },
+    ] {
+        let mut cluster = Cluster::new(3, 10, 7);
+        cluster.choices = choices;
+        let deaf = 2;
+        cluster.start(0);
+        cluster.start(1);
+        cluster.run_for(10_000);
+        cluster.start(deaf);
+        cluster.run_for(1_000);
+        cluster.nodes[deaf].unplugged = true;
+        cluster.run_for(4_000);
+        let owners: Vec<_> = (1..=10).map(|n| cluster.answering(vip(n))).collect();
+        let began = cluster.now;
+        cluster.scores.insert(deaf, 50);
+        cluster.replan();
+        cluster.run_for(60_000);
+        for n in 1..=10 {
+            assert_eq!(cluster.answering(vip(n)), owners[usize::from(n) - 1], "{choices:?}");
+            assert_eq!(cluster.longest_gap(vip(n), began), 0);
+        }
+        cluster.nodes[deaf].unplugged = false;
+        cluster.run_for(30_000);
+        assert!((1..=10).all(|n| cluster.answering(vip(n)) == [deaf]), "{choices:?}");
     }
 }
 

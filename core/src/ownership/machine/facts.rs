@@ -131,30 +131,28 @@ impl Machine {
         vip.candidates.scored || chosen || self.is_deaf_for(address, vip)
     }
 
-    /// A node to which the address should move as planned, though this one may keep it (R4).
+    /// A node to which the address should move as planned, though this one may keep it (R4): one that is preferred, or
+    /// one that hears where this one does not, or what operators chose.
     fn better(&self, address: IpAddr, vip: &Vip) -> Option<NodeName> {
+        let others = order::welcome(address, vip, &self.view).into_iter();
+        let others: Vec<&NodeName> = others.filter(|node| **node != self.me).collect();
         let score = |node: &NodeName| vip.candidates.nodes.get(node).map(|c| c.score);
-        let mine = score(&self.me);
-        let deaf = self.is_deaf_for(address, vip);
-        let preferred = || {
-            // Of several with the highest score the first in order, which is the marked one where there is a mark.
-            order::order(address, vip, &self.view)
-                .into_iter()
-                .filter(|node| score(node) > mine)
-                .min_by_key(|node| Reverse(score(node)))
-                .cloned()
-        };
-        let hearing = || {
-            let nodes = order::order(address, vip, &self.view);
-            nodes.into_iter().find(|node| order::hears(address, vip, &self.view, node)).cloned()
-        };
-        let scored = vip.candidates.scored.then(preferred).flatten();
-        let scored = scored.or_else(|| deaf.then(hearing).flatten());
-        let home =
-            || order::home(address, vip, &self.view).filter(|node| **node != self.me).cloned();
-        let scored = scored.or_else(|| self.choices.failback.then(home).flatten());
+        // Of several with the highest score the first in order, which is the marked one where there is a mark.
+        let preferred = others.iter().copied().filter(|node| score(node) > score(&self.me));
+        if let Some(node) = preferred.min_by_key(|node| Reverse(score(node))) {
+            return Some(node.clone());
+        }
+        if self.is_deaf_for(address, vip)
+            && let Some(node) = others.first()
+        {
+            return Some((*node).clone());
+        }
+        let home = self.choices.failback.then(|| order::home(address, vip, &self.view)).flatten();
+        if let Some(node) = home.filter(|node| **node != self.me) {
+            return Some(node.clone());
+        }
         let relief = self.relief.as_ref().filter(|(relieved, _)| *relieved == address);
-        scored.or_else(|| relief.map(|(_, lighter)| lighter.clone()))
+        relief.map(|(_, lighter)| lighter.clone())
     }
 
     /// Whether this node hears nobody where it would answer for `address`.

@@ -52,7 +52,7 @@ impl Machine {
             return None;
         }
         let lightest = |address: IpAddr, vip: &Vip| {
-            let nodes = order::order(address, vip, &self.view).into_iter().enumerate();
+            let nodes = order::welcome(address, vip, &self.view).into_iter().enumerate();
             let others = nodes.filter(|(_, node)| **node != self.me && load(node) + 1 < mine);
             others.min_by_key(|(place, node)| (load(node), *place)).map(|(_, node)| node.clone())
         };

@@ -52,19 +52,27 @@ impl Scene {
         self.sessions.iter_mut().find(|session| session.node == name(node)).unwrap()
     }
 
-    /// The order of address 1; checks that each node's place says the same.
-    fn order(&self) -> Vec<String> {
-        let vip = Vip {
+    fn vip(&self) -> Vip {
+        Vip {
             services: vec![],
             first: address(1),
             siblings: self.siblings.clone().into(),
             candidates: self.candidates.clone(),
             unfit: None,
-        };
+        }
+    }
+
+    fn view(&self) -> View {
         let mut view = View::default();
         let sessions = self.sessions.iter().map(|s| (version(1), s.clone())).collect();
         let claims = self.claims.iter().map(|c| (version(1), c.clone())).collect();
         view.show(LeaseEvent::Listed(sessions, claims));
+        view
+    }
+
+    /// The order of address 1; checks that each node's place says the same.
+    fn order(&self) -> Vec<String> {
+        let (vip, view) = (self.vip(), self.view());
         let order = order(address(1), &vip, &view);
         for node in ["a", "b", "c", "z"].map(name) {
             let found = order.iter().position(|other| **other == node).map(|at| at as u64);
@@ -95,11 +103,6 @@ fn each_reason_outweighs_those_that_follow_it() {
         all.nodes.get_mut(&name(node)).unwrap().score += 10;
         scene.candidates = all.into();
     };
-    let on_link: Reason = |scene, node| {
-        for other in ALIKE.iter().filter(|other| **other != node) {
-            scene.of(other).links[0].prefixes.clear();
-        }
-    };
     let former: Reason = |scene, node| {
         let marked = scene.claims.iter().position(|claim| claim.address == address(1));
         match marked {
@@ -120,7 +123,7 @@ fn each_reason_outweighs_those_that_follow_it() {
         });
         scene.claims[at].handing_over_to = Some(name(node));
     };
-    let reasons = [beside, score, on_link, former, hearing, named];
+    let reasons = [beside, score, former, hearing, named];
     for (weight, reason) in reasons.iter().enumerate() {
         let mut scene = alike();
         reason(&mut scene, "b");
@@ -151,6 +154,46 @@ fn who_cannot_take_is_not_in_the_order() {
     let mut scene = alike();
     scene.sessions.retain(|session| session.node != name("b"));
     assert_eq!(scene.order(), ["c", "a"]);
+}
+
+#[test]
+fn who_is_off_link_is_in_the_order_only_where_nobody_is_beside() {
+    let mut scene = alike();
+    scene.of("b").links[0].prefixes.clear();
+    assert_eq!(scene.order(), ["c", "a"]);
+    // That those beside are deaf makes no difference: it would not think itself fit.
+    scene.of("c").links[0].deaf = true;
+    scene.of("a").links[0].deaf = true;
+    assert_eq!(scene.order(), ["c", "a"]);
+    for node in ["a", "c"] {
+        scene.of(node).links[0].prefixes.clear();
+    }
+    assert_eq!(scene.order()[0], "b");
+}
+
+#[test]
+fn an_address_is_moved_to_none_that_is_deaf_doubted_or_off_link() {
+    let spoil: [fn(&mut Session); 3] = [
+        |session| session.links[0].deaf = true,
+        |session| session.doubted = true,
+        |session| session.links[0].prefixes.clear(),
+    ];
+    for spoil in spoil {
+        let mut scene = alike();
+        scene.candidates = candidates(&[("a", 0), ("b", 0), ("c", 10)]);
+        let welcome = |scene: &Scene| {
+            let (vip, view) = (scene.vip(), scene.view());
+            let all = welcome(address(1), &vip, &view).into_iter().cloned().collect::<Vec<_>>();
+            (all, home(address(1), &vip, &view).cloned())
+        };
+        assert_eq!(welcome(&scene), (["c", "a", "b"].map(name).to_vec(), Some(name("c"))));
+        spoil(scene.of("c"));
+        assert_eq!(welcome(&scene), (["a", "b"].map(name).to_vec(), Some(name("a"))));
+        spoil(scene.of("a"));
+        spoil(scene.of("b"));
+        let none = scene.of("c").links[0].prefixes.is_empty();
+        assert_eq!(welcome(&scene).0.is_empty(), !none);
+    }
 }
 
 #[test]
