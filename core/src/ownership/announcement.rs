@@ -1,5 +1,6 @@
 //! R6: when an address is announced. At once on taking it, then a bounded burst, no two closer than 1.1 s because Linux
-//! ignores faster updates of a neighbour entry.
+//! ignores faster updates of a neighbour entry. Where many begin at once, as after a pause, they are spread: what is
+//! handed to a socket faster than it sends is lost, and each round would lose the same.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,11 +13,16 @@ pub const ROUNDS: u8 = 5;
 /// Between two announcements of one address.
 pub const INTERVAL: Span = Span::millis(1100);
 
+/// So many bursts begin in one millisecond at most.
+const ABREAST: u32 = 32;
+
 /// The bursts under way.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Announcements {
     bursts: BTreeMap<IpAddr, Burst>,
     timers: Timers<IpAddr>,
+    /// The millisecond in which the last burst begins, or began, and how many do with it.
+    begun: (Moment, u32),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,9 +35,21 @@ impl Announcements {
     /// Begins a burst, the first announcement due at once, or as soon as the last one is old enough.
     pub fn start(&mut self, address: IpAddr, now: Moment) {
         let last = self.bursts.get(&address).and_then(|burst| burst.last);
-        let due = last.map_or(now, |last| (last + INTERVAL).max(now));
+        let waits = last.map(|last| last + INTERVAL).filter(|due| *due > now);
+        let due = waits.unwrap_or_else(|| self.turn(now));
         self.bursts.insert(address, Burst { last, left: ROUNDS });
         self.timers.set(address, Some(due));
+    }
+
+    /// The first millisecond from `now` on in which another burst may begin.
+    fn turn(&mut self, now: Moment) -> Moment {
+        let (at, count) = self.begun;
+        self.begun = match at >= now {
+            false => (now, 1),
+            true if count < ABREAST => (at, count + 1),
+            true => (at + Span(1), 1),
+        };
+        self.begun.0
     }
 
     /// Nothing more is announced for `address`, and what was is forgotten.
@@ -86,6 +104,26 @@ mod tests {
         assert_eq!(moments(&mut announcements, 0), [0]);
         announcements.start(A, Moment(300));
         assert_eq!(moments(&mut announcements, 60_000), [1100, 2200, 3300, 4400, 5500]);
+    }
+
+    #[test]
+    fn of_many_bursts_that_begin_at_once_few_begin_in_each_millisecond() {
+        let mut announcements = Announcements::default();
+        let addresses = || (0..10_000_u32).map(|n| IpAddr::V4(n.into()));
+        addresses().for_each(|address| announcements.start(address, Moment(50)));
+        let mut begun = BTreeMap::<u64, u32>::new();
+        while let Some(at) = announcements.next_deadline().filter(|at| at.0 < 1_100) {
+            announcements.pop_due(at);
+            *begun.entry(at.0).or_default() += 1;
+        }
+        assert_eq!(begun.keys().next(), Some(&50));
+        assert!(begun.values().all(|count| *count <= ABREAST));
+        assert_eq!(begun.values().sum::<u32>(), 10_000);
+        assert!(begun.len() <= 313, "{}", begun.len());
+        // One more, later, waits for nobody.
+        addresses().for_each(|address| announcements.stop(address));
+        announcements.start(A, Moment(5_000));
+        assert_eq!(announcements.next_deadline(), Some(Moment(5_000)));
     }
 
     #[test]
