@@ -66,9 +66,9 @@ impl Held {
 }
 
 impl Part {
-    /// Whether the address is answered for, or is about to be.
+    /// Whether the address is answered for, or is about to be: also once the questions that are being put go unanswered.
     fn heeds_pauses(&self) -> bool {
-        self.state.answers() || self.state == State::Taking
+        self.state.answers() || self.state == State::Taking || self.inquiry.is_some()
     }
 }
 

@@ -119,6 +119,22 @@ fn a_list_that_began_before_the_rival_was_heard_does_not_settle_it() {
 }
 
 #[test]
+fn who_stands_still_again_while_it_asks_asks_again() {
+    let mut speaker = owner(1, &[("a", 0), ("b", 0)], &[session("b", "b1", 1)]);
+    for _ in 0..3 {
+        speaker.now = speaker.now + Span(450);
+        speaker.outputs.clear();
+        speaker.machine.handle_deadline(speaker.now);
+        speaker.drain();
+        assert_eq!((speaker.state(1), asked(&speaker, 1)), ("Asking", 1), "at {:?}", speaker.now);
+    }
+    speaker.pass(99);
+    assert_eq!(speaker.state(1), "Asking");
+    speaker.pass(1);
+    assert_eq!(speaker.state(1), "Owner");
+}
+
+#[test]
 fn who_stood_still_while_it_took_an_address_asks_before_it_answers() {
     let nodes = [("a", 0), ("b", 0)];
     let mut speaker =
