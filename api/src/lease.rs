@@ -160,13 +160,16 @@ pub fn encode_session(session: &Session, version: Option<&Version>, now: Timesta
     });
     let mut metadata = metadata(&Subject::Session(session.node.clone()), SESSION, version);
     metadata.annotations = Some(annotations);
-    metadata.owner_references = Some(vec![OwnerReference {
+    let owner = OwnerReference {
         api_version: "v1".to_owned(),
         kind: "Node".to_owned(),
         name: session.node.to_string(),
         uid: session.node_uid.to_string(),
         ..OwnerReference::default()
-    }]);
+    };
+    // One that was read without an owner, and is closed by another than its speaker, goes on without: the API server
+    // refuses an owner that is nobody.
+    metadata.owner_references = (!owner.uid.is_empty()).then(|| vec![owner]);
     let seconds = i32::try_from(session.duration.whole_seconds()).unwrap_or(i32::MAX);
     Lease {
         metadata,

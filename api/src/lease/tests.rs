@@ -212,6 +212,14 @@ fn a_session_edited_into_nonsense_names_every_problem() {
 }
 
 #[test]
+fn a_session_that_was_read_without_an_owner_is_written_without_one() {
+    let decoded = decode(&lease("speaker-n1")).expect("the name is a session's");
+    let Record::Session(session) = decoded.record else { panic!("a session") };
+    let written = encode_session(&session, Some(&version()), Timestamp::UNIX_EPOCH);
+    assert_eq!(written.metadata.owner_references, None, "the API server refuses an empty uid");
+}
+
+#[test]
 fn an_object_without_a_version_is_not_read() {
     let mut unversioned = lease("speaker-n1");
     unversioned.metadata.resource_version = None;
