@@ -173,6 +173,8 @@ pub struct Machine {
     /// From when on a list is wanted, until one is shown or the reason is gone.
     relist_at: Option<Moment>,
     relisted: Option<Moment>,
+    /// How often a list was asked for since a renewal was last shown.
+    relists: u64,
     /// Addresses that this speaker owns and a rival was heard to use, and when it listed anew for that: only a list
     /// settles it (R9).
     rivals: BTreeMap<IpAddr, Option<Moment>>,
@@ -219,6 +221,7 @@ impl Machine {
             write_time: Span::ZERO,
             relist_at: None,
             relisted: None,
+            relists: 0,
             rivals: BTreeMap::new(),
             refusals: Refusals::default(),
             confirmed: BTreeMap::new(),
@@ -240,7 +243,7 @@ impl Machine {
     /// Takes in what happened.
     pub fn handle(&mut self, input: Input, now: Moment) {
         self.notice_pause(now);
-        if self.sure && self.session.sure_until(self.period()).is_none_or(|until| now >= until) {
+        if self.sure && self.session.sure_until().is_none_or(|until| now >= until) {
             // The process may have slept: it must not judge what waited by what it was before.
             self.move_on(now);
         }
@@ -283,7 +286,7 @@ impl Machine {
             self.announcements.next_deadline(),
             self.peers.next_deadline().filter(|_| self.sure),
             self.session.next_deadline(&self.view, &self.links, period),
-            self.session.sure_until(period).filter(|_| self.sure),
+            self.session.sure_until().filter(|_| self.sure),
             self.relist_due(),
             self.assign_at,
             self.evidence.next_deadline(),
@@ -414,7 +417,7 @@ impl Machine {
     }
 
     fn refresh_sure(&mut self, now: Moment) {
-        let until = self.session.sure_until(self.period());
+        let until = self.session.sure_until();
         let sure = until.is_some_and(|until| now < until);
         if sure == self.sure {
             return;

@@ -2,8 +2,8 @@
 //! shown yet.
 //!
 //! One view decides, the watch's. A write that the server confirmed is later than everything that the watch has shown
-//! so far, so it may stand in for the event that is still on its way. A write that failed or whose outcome is unknown
-//! changes nothing: the register is then blocked until the watch, or a consistent list, shows what stands.
+//! so far, so it may stand in for the event that is still on its way. A write that met another version or whose outcome is
+//! unknown changes nothing: the register is then blocked until the watch, or a consistent list, shows what stands.
 
 use super::record::{Version, WriteOutcome};
 
@@ -134,8 +134,10 @@ impl<T> Register<T> {
                     self.overlay = Some(Overlay { bases, stored, refuted: false });
                 }
             }
+            // Nothing was stored.
+            WriteOutcome::Refused => {}
             // Where the view has moved since, it already shows what the write ran into, or the write itself.
-            WriteOutcome::Conflict | WriteOutcome::Unknown | WriteOutcome::Refused => {
+            WriteOutcome::Conflict | WriteOutcome::Unknown => {
                 self.blocked = unmoved;
                 let overtaken = unmoved && *outcome == WriteOutcome::Conflict;
                 if let Some(overlay) = self.overlay.as_mut().filter(|_| overtaken) {

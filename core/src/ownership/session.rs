@@ -22,8 +22,11 @@ use crate::time::{Moment, Span};
 const MILLIS_PER_SESSION: u64 = 40;
 /// A session lasts this many renew periods without renewal.
 const PERIODS_PER_DURATION: u64 = 3;
-/// Changes of links are written at most this often.
+/// Changes of links are written at most this often; and those without which peers would ask where nobody answers, at once
+/// and at most this often.
 const LINKS_INTERVAL: Span = Span::secs(1);
+/// How long nothing is written after the API server refused a write.
+const REFUSED_REST: Span = Span::secs(1);
 /// A renewal that the watch has not shown for so long makes the speaker list anew.
 const SHOWN_WITHIN: Span = Span::secs(1);
 /// How long a speaker that was found silent though it lives lets others come first; it doubles each time.
@@ -86,14 +89,27 @@ pub struct OwnSession {
     opened_at: Moment,
     renewal: u64,
     last_sent: Moment,
-    /// Renewals that the watch has not shown yet, with the moment each was sent.
-    unshown: VecDeque<(u64, Moment)>,
-    /// When the latest renewal that the watch has shown was sent.
-    shown: Option<Moment>,
+    /// When a change of links was last written that could not wait.
+    hurried: Option<Moment>,
+    /// Renewals that the watch has not shown yet.
+    unshown: VecDeque<Renewal>,
+    /// The latest that the watch has shown.
+    shown: Option<Renewal>,
+    /// Until when nothing is written, as the API server refused the last write.
+    resting: Moment,
     /// Another life's session under this name: what it last looked like, and since when.
     rival: Option<(Incarnation, u64, Moment)>,
     refused: bool,
     doubt: Option<Doubt>,
+}
+
+/// A renewal of this life, or its opening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Renewal {
+    number: u64,
+    sent: Moment,
+    /// The next was promised within so long.
+    period: Span,
 }
 
 /// This speaker was closed as silent, at `since`, and is last in every order for `span`.
@@ -115,8 +131,10 @@ impl OwnSession {
             opened_at: Moment(0),
             renewal: 0,
             last_sent: Moment(0),
+            hurried: None,
             unshown: VecDeque::new(),
             shown: None,
+            resting: Moment(0),
             rival: None,
             refused: false,
             doubt: None,
@@ -143,20 +161,30 @@ impl OwnSession {
         self.opened_at
     }
 
-    /// Until when the speaker is sure, if it ever was in this life.
-    pub fn sure_until(&self, period: Span) -> Option<Moment> {
+    /// Until when the speaker is sure, if it ever was in this life: by the period that the renewal promised, for when many
+    /// sessions end at once, and periods are shorter, the next one is not due any sooner.
+    pub fn sure_until(&self) -> Option<Moment> {
         let shown = self.shown.filter(|_| self.is_open())?;
-        Some(shown + period.and_a_half())
+        Some(shown.sent + shown.period.and_a_half())
     }
 
     /// From when on a list is overdue, because the watch has not shown some renewal.
     pub fn overdue_at(&self) -> Option<Moment> {
-        self.unshown.front().map(|(_, sent)| *sent + SHOWN_WITHIN)
+        self.unshown.front().map(|renewal| renewal.sent + SHOWN_WITHIN)
     }
 
     /// When the last renewal that the watch has shown in this life was sent.
     pub fn shown_at(&self) -> Option<Moment> {
-        self.shown
+        self.shown.map(|renewal| renewal.sent)
+    }
+
+    /// The API server refused what was last written: it will never be shown, and the next attempt is not made at once.
+    pub fn refused(&mut self, now: Moment) {
+        // What closes it is no renewal.
+        if self.phase != Phase::Closing {
+            self.unshown.pop_back();
+        }
+        self.resting = now + REFUSED_REST;
     }
 
     /// When this machine wants to be driven again.
@@ -164,7 +192,7 @@ impl OwnSession {
         if !view.is_session_writable(&self.node) {
             return None;
         }
-        match self.phase {
+        let wanted = match self.phase {
             Phase::Shut => self
                 .rival
                 .as_ref()
@@ -175,7 +203,8 @@ impl OwnSession {
                 Some(self.last_sent + interval)
             }
             Phase::Opening | Phase::Closing | Phase::Left => None,
-        }
+        };
+        Some(wanted.unwrap_or(self.resting).max(self.resting))
     }
 
     /// The watch has shown something of this node's session.
@@ -184,12 +213,12 @@ impl OwnSession {
         if session.open_for.as_ref() != Some(&self.incarnation) {
             return;
         }
-        while let Some((renewal, sent)) = self.unshown.front().copied() {
-            if renewal > session.renewal {
+        while let Some(renewal) = self.unshown.front().copied() {
+            if renewal.number > session.renewal {
                 break;
             }
             self.unshown.pop_front();
-            self.shown = Some(sent);
+            self.shown = Some(renewal);
         }
     }
 
@@ -203,12 +232,13 @@ impl OwnSession {
     ) -> (Option<Session>, Option<SessionNews>) {
         let current = view.session(&self.node);
         let mine = current.is_some_and(|s| s.open_for.as_ref() == Some(&self.incarnation));
-        let writable = view.is_session_writable(&self.node);
+        let writable = view.is_session_writable(&self.node) && now >= self.resting;
         match self.phase {
             Phase::Shut if wishes.shut_down => {
                 self.phase = Phase::Left;
                 (None, None)
             }
+            Phase::Shut if now < self.resting => (None, None),
             Phase::Shut => self.open(view, wishes, period, now),
             Phase::Opening if mine => {
                 self.phase = Phase::Open;
@@ -296,8 +326,14 @@ impl OwnSession {
     ) -> Option<Session> {
         let current = view.session(&self.node)?;
         let age = now.since(self.last_sent);
+        let hurries = misleads(&current.links, wishes.links)
+            && self.hurried.is_none_or(|last| now.since(last) >= LINKS_INTERVAL);
+        if hurries {
+            self.hurried = Some(now);
+        }
         let due = age >= self.interval(view, period)
             || wishes.leaving != current.leaving
+            || hurries
             || (wishes.links != current.links && age >= LINKS_INTERVAL);
         let node_uid = wishes.node_uid.unwrap_or(&current.node_uid).clone();
         due.then(|| self.record(node_uid, wishes, period, now))
@@ -313,7 +349,7 @@ impl OwnSession {
     ) -> Session {
         self.renewal += 1;
         self.last_sent = now;
-        self.unshown.push_back((self.renewal, now));
+        self.unshown.push_back(Renewal { number: self.renewal, sent: now, period });
         if self.unshown.len() > UNSHOWN {
             self.unshown.pop_front();
         }
@@ -356,6 +392,15 @@ impl OwnSession {
 
 fn incarnation(seed: &str, life: u32) -> Incarnation {
     Incarnation(format!("{seed}-{life}").into())
+}
+
+/// Whether peers that go by the links `said` would probe one that has lost its carrier, or has another hardware address
+/// by now, and take the silence there for that of the speaker.
+fn misleads(said: &[Link], are: &[Link]) -> bool {
+    let answers = |link: &Link| {
+        are.iter().any(|now| now.name == link.name && now.mac == link.mac && now.carrier)
+    };
+    said.iter().any(|link| link.carrier && !answers(link))
 }
 
 /// How long another life's session under this node's name must be silent before it is replaced: it would have renewed

@@ -11,6 +11,9 @@ use crate::time::{Moment, Span};
 
 /// Between two consistent lists that this machine asks for.
 const RELIST_INTERVAL: Span = Span::secs(1);
+/// So many renew periods lie at most between two lists, where lists come and none shows a renewal of this speaker's own:
+/// the API server is slow, or stores nothing, and all speakers do the same to it.
+const PERIODS_BETWEEN_LISTS: u64 = 4;
 /// How long an owner that heard another speaker waits for a list before it only holds (R9).
 const RIVAL_SETTLED_WITHIN: Span = Span::millis(500);
 
@@ -40,6 +43,7 @@ impl Machine {
         let shown_before = self.session.shown_at();
         self.session.shown(&self.view);
         if self.session.shown_at() != shown_before {
+            self.relists = 0;
             self.forget_overtaken(now);
         }
         self.relist_at =
@@ -98,6 +102,12 @@ impl Machine {
         match (&key, outcome) {
             (LeaseKey::Claim(address), WriteOutcome::Refused) => self.refusals.add(*address, now),
             (LeaseKey::Claim(address), WriteOutcome::Stored(_)) => self.refusals.forget(*address),
+            (LeaseKey::Session(node), WriteOutcome::Refused) if *node == self.me => {
+                self.session.refused(now);
+            }
+            (LeaseKey::Session(node), WriteOutcome::Refused) => {
+                self.peers.postpone(node, now + RELIST_INTERVAL);
+            }
             _ => {}
         }
         let patience = match outcome {
@@ -109,7 +119,9 @@ impl Machine {
                 return;
             }
             WriteOutcome::Conflict => RELIST_INTERVAL,
-            WriteOutcome::Unknown | WriteOutcome::Refused => Span::ZERO,
+            WriteOutcome::Unknown => Span::ZERO,
+            // What stood stands.
+            WriteOutcome::Refused => return,
         };
         if self.view.is_blocked() {
             self.want_list(now + patience);
@@ -139,7 +151,11 @@ impl Machine {
     /// When a list is to be asked for: because a write failed, a rival was heard or a renewal is not shown.
     pub(super) fn relist_due(&self) -> Option<Moment> {
         let wanted = [self.relist_at, self.session.overdue_at()].into_iter().flatten().min()?;
-        Some(self.relisted.map_or(wanted, |last| wanted.max(last + RELIST_INTERVAL)))
+        let interval = match self.relists {
+            0 | 1 => RELIST_INTERVAL,
+            more => self.period().times((more - 1).min(PERIODS_BETWEEN_LISTS)),
+        };
+        Some(self.relisted.map_or(wanted, |last| wanted.max(last + interval)))
     }
 
     pub(super) fn write_session(&mut self, session: Session) {
@@ -152,6 +168,7 @@ impl Machine {
     pub(super) fn relist(&mut self, now: Moment) {
         if !self.left && self.relist_due().is_some_and(|at| now >= at) {
             self.relisted = Some(now);
+            self.relists = self.relists.saturating_add(1);
             for asked in self.rivals.values_mut() {
                 asked.get_or_insert(now);
             }

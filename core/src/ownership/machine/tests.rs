@@ -290,6 +290,31 @@ fn lists_are_a_second_apart_however_much_fails() {
 }
 
 #[test]
+fn lists_that_come_and_show_no_renewal_are_asked_for_ever_more_rarely() {
+    let mut speaker = Speaker::sure(plan("a", 1, &[("a", 0)]), &[], &[]);
+    let own = speaker.machine.view().sessions().next().expect("its own").clone();
+    let stored = version(speaker.stored);
+    let mut listed = Vec::new();
+    for _ in 0..4_000 {
+        speaker.pass(10);
+        // The API server stores nothing, and says so after the fact or not at all.
+        let key = LeaseKey::Session(name("a"));
+        if speaker.take_write(&key).is_some() {
+            speaker.feed(Input::Written(key, WriteOutcome::Unknown, Span(5)));
+        }
+        let asked = std::mem::take(&mut speaker.outputs).contains(&Output::ListAnew);
+        if asked {
+            listed.push(speaker.now);
+            let all = LeaseEvent::Listed(vec![(stored.clone(), own.clone())], Vec::new());
+            speaker.feed(Input::Leases(all));
+        }
+    }
+    let apart: Vec<u64> = listed.windows(2).map(|pair| pair[1].since(pair[0]).0).collect();
+    assert!(apart[0] <= 2_000 && *apart.last().unwrap() >= 8_000, "{apart:?}");
+    assert!(apart.is_sorted() && apart.iter().all(|span| *span <= 10_000), "{apart:?}");
+}
+
+#[test]
 fn an_owner_that_hears_another_speaker_lists_anew_and_goes_on_answering() {
     let mut speaker = owner(1, &[("a", 0), ("b", 0)], &[session("b", "b1", 1)]);
     speaker.feed(Input::Heard(voice(1, mac("b"))));

@@ -48,7 +48,7 @@ fn what_the_watch_showed_after_the_write_outlives_a_late_confirmation() {
 
 #[test]
 fn a_conflict_blocks_until_the_view_moves() {
-    for outcome in [WriteOutcome::Conflict, WriteOutcome::Unknown, WriteOutcome::Refused] {
+    for outcome in [WriteOutcome::Conflict, WriteOutcome::Unknown] {
         let mut register = shown(1, 'a');
         register.send(Some('b'));
         register.settle(&outcome);
@@ -56,6 +56,15 @@ fn a_conflict_blocks_until_the_view_moves() {
         register.show(Some((v(2), 'x')));
         assert!(register.is_writable());
     }
+}
+
+#[test]
+fn what_was_refused_left_everything_as_it_was() {
+    let mut register = shown(1, 'a');
+    register.send(Some('b'));
+    register.settle(&WriteOutcome::Refused);
+    assert!(register.is_writable());
+    assert_eq!((register.current(), register.version()), (Some(&'a'), Some(&v(1))));
 }
 
 #[test]

@@ -163,7 +163,7 @@ fn one_that_was_closed_opens_as_another_incarnation() {
     bench.show(shut);
     assert_eq!(bench.drive(100), (None, Some(SessionNews::Closed(Some(closed)))));
     assert!(!bench.session.is_open());
-    assert_eq!(bench.session.sure_until(PERIOD), None);
+    assert_eq!(bench.session.sure_until(), None);
     assert_ne!(bench.write(100).unwrap().open_for, Some(first));
 }
 
@@ -172,12 +172,60 @@ fn changes_of_links_are_written_at_most_once_a_second() {
     let mut bench = Bench::open();
     let mut written = Vec::new();
     for now in (10..1_990).step_by(10) {
-        bench.links[0].mac.0[5] = u8::try_from(now / 10 % 250).unwrap();
+        bench.links[0].prefixes = vec![format!("10.0.{}.1/24", now / 10).parse().unwrap()];
         written.extend(bench.write(now).map(|_| now));
     }
     assert_eq!(written, [1_000]);
     let due = bench.session.next_deadline(&bench.view, &bench.links, PERIOD);
     assert_eq!(due, Some(Moment(2_000)));
+}
+
+#[test]
+fn where_peers_would_ask_in_vain_is_written_at_once_and_no_more_than_once_a_second() {
+    let mut bench = Bench::open();
+    let mut written = Vec::new();
+    for now in (10..1_990).step_by(10) {
+        bench.links[0].mac.0[5] = u8::try_from(now / 10 % 250).unwrap();
+        written.extend(bench.write(now).map(|_| now));
+    }
+    assert_eq!(written, [10, 1_010]);
+    let mut bench = Bench::open();
+    bench.links[0].carrier = false;
+    assert!(
+        bench.write(20).is_some(),
+        "its peers would take it for silent before a second has passed"
+    );
+    bench.links[0].carrier = true;
+    assert_eq!(bench.writes(30, 1_900), [1_020], "nobody asks where it is not said to answer");
+}
+
+#[test]
+fn a_refused_write_is_never_shown_and_the_next_is_made_a_second_later() {
+    let mut bench = Bench::new(vec![]);
+    for now in [0, 1_000, 2_000] {
+        assert!(bench.drive(now).0.is_some());
+        bench.session.refused(Moment(now));
+        assert_eq!(bench.session.overdue_at(), None);
+        let due = bench.session.next_deadline(&bench.view, &bench.links, PERIOD);
+        assert_eq!(due, Some(Moment(now + 1_000)));
+        assert_eq!(bench.drive(now + 999), (None, None));
+    }
+    assert!(bench.write(3_000).is_some());
+    assert!(matches!(bench.drive(3_000).1, Some(SessionNews::Opened(_))));
+    assert_eq!(bench.session.sure_until(), Some(Moment(6_000)));
+}
+
+#[test]
+fn when_many_sessions_end_at_once_those_that_stay_are_as_sure_as_they_were() {
+    let mut bench = Bench::open();
+    let (node_uid, links) = (bench.node_uid.clone(), bench.links.clone());
+    let (leaving, close, shut_down) = (false, false, false);
+    let wishes = Wishes { node_uid: node_uid.as_ref(), links: &links, leaving, close, shut_down };
+    let (renewed, _) = bench.session.drive(&bench.view, &wishes, Span::secs(8), Moment(2_000));
+    bench.stored += 1;
+    bench.show(renewed.unwrap());
+    bench.drive(2_010);
+    assert_eq!(bench.session.sure_until(), Some(Moment(14_000)));
 }
 
 #[test]
@@ -191,12 +239,12 @@ fn leaving_is_written_at_once_and_once() {
 #[test]
 fn sure_lasts_one_and_a_half_periods_from_the_sending_of_what_was_shown() {
     let mut bench = Bench::open();
-    assert_eq!(bench.session.sure_until(PERIOD), Some(Moment(3_000)));
+    assert_eq!(bench.session.sure_until(), Some(Moment(3_000)));
     let (renewal, _) = bench.drive(2_000);
-    assert_eq!(bench.session.sure_until(PERIOD), Some(Moment(3_000)), "not shown yet");
+    assert_eq!(bench.session.sure_until(), Some(Moment(3_000)), "not shown yet");
     bench.stored += 1;
     bench.show(renewal.unwrap());
-    assert_eq!(bench.session.sure_until(PERIOD), Some(Moment(5_000)), "sent at 2 s");
+    assert_eq!(bench.session.sure_until(), Some(Moment(5_000)), "sent at 2 s");
 }
 
 #[test]
@@ -209,7 +257,7 @@ fn a_write_that_was_only_confirmed_does_not_make_sure() {
     bench.session.shown(&bench.view);
     bench.drive(1);
     assert!(bench.session.is_open());
-    assert_eq!(bench.session.sure_until(PERIOD), None);
+    assert_eq!(bench.session.sure_until(), None);
     assert_eq!(bench.session.overdue_at(), Some(Moment(1_000)));
 }
 
