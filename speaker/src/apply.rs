@@ -98,17 +98,12 @@ impl Speaker {
 
     /// Works until it is asked to stop and everything is handed over, or may not wait for that any longer (R5).
     pub async fn run(mut self) {
-        self.relink(self.now());
+        let links = self.relink();
+        self.machine.handle_all(links, self.now());
         loop {
-            let inputs = self.next().await;
+            let batch = self.next().await;
             let now = self.now();
-            self.take_losses(now);
-            if inputs.is_empty() {
-                self.machine.handle_deadline(now);
-            }
-            for input in inputs {
-                self.take(input, now);
-            }
+            self.take(batch, now);
             let left = self.carry_out();
             self.look_around();
             // Who stood still within a turn carried out what was decided before: the next turn asks first (R8).
@@ -126,11 +121,12 @@ impl Speaker {
         Moment(self.began.elapsed().as_millis().try_into().unwrap_or(u64::MAX))
     }
 
-    /// What was not sent, or was lost unread, since the last turn is not counted as unanswered.
-    fn take_losses(&mut self, now: Moment) {
-        for link in self.hands.responder.take_losses() {
-            self.machine.handle(Input::Unsent(link), now);
-        }
+    fn take(&mut self, batch: impl IntoIterator<Item = Happened>, now: Moment) {
+        // What was not sent, or was lost unread, since the last turn is not counted as unanswered.
+        let losses = self.hands.responder.take_losses().into_iter().map(Input::Unsent);
+        let mut inputs: Vec<Input> = losses.collect();
+        inputs.extend(batch.into_iter().flat_map(|happened| self.hear_of(happened)));
+        self.machine.handle_all(inputs, now);
     }
 
     /// What happened next; nothing when a deadline has come, or it is time for a beat.
@@ -178,27 +174,28 @@ impl Speaker {
         batch
     }
 
-    fn take(&mut self, happened: Happened, now: Moment) {
+    /// What happened, as the machine takes it in.
+    fn hear_of(&mut self, happened: Happened) -> Vec<Input> {
         match happened {
-            Happened::Input(input) => self.machine.handle(input, now),
+            Happened::Input(input) => vec![input],
             Happened::Plan(plan) => {
                 self.hands.responder.listen_for(plan.vips.keys().copied().collect());
                 self.hands.reporter.planned(&plan);
-                self.machine.handle(Input::Plan(plan), now);
                 self.unjudged = true;
+                vec![Input::Plan(plan)]
             }
-            Happened::Links => self.relink(now),
+            Happened::Links => self.relink().into(),
             Happened::Heard(heard) => {
                 tracing::trace!(address = %heard.address, mac = %heard.mac, link = %heard.link,
                     announced = heard.how == How::Announced, "another host has an address of ours");
                 let answer = heard.how == How::Answered;
                 let Heard { address, mac, link, .. } = heard;
-                self.machine.handle(Input::Heard(Voice { address, mac, link, answer }), now);
+                vec![Input::Heard(Voice { address, mac, link, answer })]
             }
         }
     }
 
-    fn relink(&mut self, now: Moment) {
+    fn relink(&mut self) -> [Input; 2] {
         let links = self.ears.links.borrow_and_update().clone();
         let failed = self.hands.responder.set_links(&links).err().unwrap_or_default();
         for error in failed.iter().filter(|error| !self.shut.contains(&error.index)) {
@@ -210,9 +207,8 @@ impl Speaker {
         let mut records = links.records();
         // Where no question can be answered there is no link: this node must not own what it is silent about.
         records.retain(|link| !link.carrier || open.contains(&link.name));
-        self.machine.handle(Input::Gateways(links.gateways()), now);
-        self.machine.handle(Input::Links(records), now);
         self.unjudged = true;
+        [Input::Gateways(links.gateways()), Input::Links(records)]
     }
 
     /// Opens sockets that could not be opened, or whose task has ended, though no link has changed; and counts what takes
@@ -229,7 +225,8 @@ impl Speaker {
         let open: HashSet<&LinkName> = self.hands.responder.open_links().collect();
         let all = self.ears.links.borrow().eligible().all(|(of, _)| open.contains(&of.name));
         if !all {
-            self.relink(self.now());
+            let links = self.relink();
+            self.machine.handle_all(links, self.now());
         }
     }
 

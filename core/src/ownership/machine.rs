@@ -1,6 +1,6 @@
 //! The whole of one speaker's part: a sans-IO machine that is fed what happens and asked what to do.
 //!
-//! Feed it with [`Machine::handle`], and with [`Machine::handle_deadline`] when [`Machine::next_deadline`] has come; after
+//! Feed it with [`Machine::handle`], or [`Machine::handle_all`], and with [`Machine::handle_deadline`] when [`Machine::next_deadline`] has come; after
 //! each, drain [`Machine::poll_output`]. It reads no clock: `now` never goes back.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -242,11 +242,24 @@ impl Machine {
 
     /// Takes in what happened.
     pub fn handle(&mut self, input: Input, now: Moment) {
+        self.handle_all([input], now);
+    }
+
+    /// Takes in what happened one after the other, and then sees what follows from it. When a switch fails, a hundred
+    /// sessions may say so at once, and each concerns every address.
+    pub fn handle_all(&mut self, inputs: impl IntoIterator<Item = Input>, now: Moment) {
         self.notice_pause(now);
         if self.sure && self.session.sure_until().is_none_or(|until| now >= until) {
             // The process may have slept: it must not judge what waited by what it was before.
             self.move_on(now);
         }
+        for input in inputs {
+            self.take_in(input, now);
+        }
+        self.advance(now);
+    }
+
+    fn take_in(&mut self, input: Input, now: Moment) {
         match input {
             Input::Plan(plan) => self.replan(plan, now),
             Input::Leases(event) => self.show(event, now),
@@ -266,7 +279,6 @@ impl Machine {
                 self.mark_all();
             }
         }
-        self.advance(now);
     }
 
     /// A deadline has come.

@@ -482,9 +482,16 @@ impl Cluster {
         let Some(cursor) = self.nodes[index].cursor else { return };
         let fresh = self.log[cursor..].to_vec();
         self.nodes[index].cursor = Some(self.log.len());
-        for event in fresh {
-            self.feed(index, Input::Leases(event));
+        if self.is_suspended(index) {
+            fresh.into_iter().for_each(|event| self.feed(index, Input::Leases(event)));
+            return;
         }
+        // As the loop does: what has come by the time it turns is taken in together.
+        let now = self.clock(index);
+        if let Some(machine) = &mut self.nodes[index].machine {
+            machine.handle_all(fresh.into_iter().map(Input::Leases), now);
+        }
+        self.drain(index);
     }
 
     fn drain(&mut self, index: usize) {

@@ -99,8 +99,8 @@ async fn a_node_without_a_socket_on_any_link_is_no_candidate() {
     let address = IpAddr::from([192, 0, 2, 1]);
     wires.links.send_replace([unknown_link()].into_iter().collect());
     let now = speaker.now();
-    speaker.take(Happened::Plan(plan(address)), now);
-    speaker.take(Happened::Links, now);
+    speaker.take([Happened::Plan(plan(address))], now);
+    speaker.take([Happened::Links], now);
     assert_eq!(speaker.shut, HashSet::from([0x7fff_ffff]));
     assert_eq!(speaker.machine.why_not(address), Some(Unfit::NoInterface));
 }
@@ -109,7 +109,7 @@ async fn a_node_without_a_socket_on_any_link_is_no_candidate() {
 async fn a_link_without_a_socket_is_tried_again_each_second() {
     let (mut speaker, _figures, wires) = speaker();
     wires.links.send_replace([unknown_link()].into_iter().collect());
-    speaker.take(Happened::Links, Moment(0));
+    speaker.take([Happened::Links], Moment(0));
     speaker.shut.clear();
     tokio::time::advance(Duration::from_millis(900)).await;
     speaker.look_around();
@@ -123,7 +123,7 @@ async fn a_link_without_a_socket_is_tried_again_each_second() {
 async fn why_a_node_is_no_candidate_is_counted_anew_within_a_second_of_a_report() {
     let (mut speaker, figures, _wires) = speaker();
     let unfit = |reason| figures.unfit.get_or_create(&UnfitLabel { reason }).get();
-    speaker.take(Happened::Plan(plan(IpAddr::from([192, 0, 2, 1]))), Moment(0));
+    speaker.take([Happened::Plan(plan(IpAddr::from([192, 0, 2, 1])))], Moment(0));
     tokio::time::advance(Duration::from_secs(1)).await;
     speaker.look_around();
     assert_eq!(unfit("NoInterface"), 1);
@@ -134,13 +134,13 @@ async fn why_a_node_is_no_candidate_is_counted_anew_within_a_second_of_a_report(
         carrier: true,
         deaf: false,
     }];
-    speaker.take(Happened::Input(Input::Links(records)), Moment(0));
-    speaker.take(Happened::Input(Input::Leases(LeaseEvent::Listed(vec![], vec![]))), Moment(0));
+    speaker.take([Happened::Input(Input::Links(records))], Moment(0));
+    speaker.take([Happened::Input(Input::Leases(LeaseEvent::Listed(vec![], vec![])))], Moment(0));
     assert!(!speaker.carry_out());
     let version = Version { uid: "u".into(), resource: "1".into() };
     let key = LeaseKey::Session(NODE.into());
     let stored = WriteOutcome::Stored(Some(version));
-    speaker.take(Happened::Input(Input::Written(key, stored, Span::ZERO)), Moment(10));
+    speaker.take([Happened::Input(Input::Written(key, stored, Span::ZERO))], Moment(10));
     assert!(speaker.machine.is_open() && !speaker.carry_out());
     assert_eq!(unfit("NoInterface"), 1, "not yet");
     tokio::time::advance(Duration::from_secs(1)).await;

@@ -64,6 +64,7 @@ impl Surroundings<'_> {
         if self.view.open_for(self.me).is_none() {
             return duties;
         }
+        let ring = Ring::of(self.view);
         for (owner, addresses) in self.owners() {
             let Some(session) = self.view.session(owner) else { continue };
             // What a later protocol's speaker answers is not known here.
@@ -71,7 +72,7 @@ impl Surroundings<'_> {
                 continue;
             }
             for link in self.links.iter().filter(|link| link.carrier) {
-                let duty = self.duty(link, session, &addresses);
+                let duty = self.duty(link, session, &addresses, &ring);
                 duties.extend(duty.map(|duty| ((link.name.clone(), owner.clone()), duty)));
             }
         }
@@ -87,12 +88,18 @@ impl Surroundings<'_> {
         owners
     }
 
-    fn duty(&self, link: &Link, owner: &Session, addresses: &[IpAddr]) -> Option<Duty> {
+    fn duty(
+        &self,
+        link: &Link,
+        owner: &Session,
+        addresses: &[IpAddr],
+        ring: &Ring<'_>,
+    ) -> Option<Duty> {
         let answers = |address: &IpAddr, of: &Link| self.answers_on(owner, *address, of);
         let answers_any = |of: &&Link| addresses.iter().any(|address| answers(address, of));
         let there = segment(owner, link).find(answers_any)?;
         // Before all its addresses are looked at: most owners are probed by others.
-        let position = self.probers(owner, there).iter().position(|node| *node == self.me)?;
+        let position = ring.probers(owner, there).position(|node| node == self.me)?;
         let addresses: Vec<IpAddr> =
             addresses.iter().copied().filter(|address| answers(address, there)).collect();
         let on_link = |address: &IpAddr| owner.links.iter().any(|of| of.is_beside(*address));
@@ -116,26 +123,6 @@ impl Surroundings<'_> {
         let vip = self.plan.vips.get(&address);
         let candidacy = vip.and_then(|vip| vip.candidates.nodes.get(&owner.node));
         candidacy.is_some_and(|candidacy| candidacy.interfaces.allow(&link.name))
-    }
-
-    /// Who probes `owner` on the segment of its link `there`, in order.
-    fn probers(&self, owner: &Session, there: &Link) -> Vec<&NodeName> {
-        let origin = position(&owner.node);
-        let hears = |session: &&Session| {
-            let mut links = session.links.iter();
-            session.node != owner.node
-                && !session.doubted
-                && links.any(|link| link.carrier && !link.deaf && link.shares_segment(there))
-        };
-        let mut probers: Vec<(bool, [u8; 32], &NodeName)> = self
-            .view
-            .open_sessions()
-            .filter(hears)
-            .map(|session| (position(&session.node), &session.node))
-            .map(|(position, node)| (position < origin, position, node))
-            .collect();
-        probers.sort_unstable();
-        probers.into_iter().take(PROBERS).map(|(_, _, node)| node).collect()
     }
 
     /// The other hosts on each link.
@@ -185,6 +172,33 @@ impl Surroundings<'_> {
             })
         };
         addresses.iter().filter_map(|address| place(*address)).collect()
+    }
+}
+
+/// The open sessions in hash order. Made once for all owners: with as many of these as sessions, hashing and sorting for
+/// each would take longer than a pause that goes unnoticed.
+struct Ring<'a>(Vec<([u8; 32], &'a Session)>);
+
+impl<'a> Ring<'a> {
+    fn of(view: &'a View) -> Self {
+        let mut ring: Vec<_> =
+            view.open_sessions().map(|session| (position(&session.node), session)).collect();
+        ring.sort_unstable_by(|(a, one), (b, other)| (a, &one.node).cmp(&(b, &other.node)));
+        Self(ring)
+    }
+
+    /// Who probes `owner` on the segment of its link `there`, in order.
+    fn probers(&self, owner: &Session, there: &Link) -> impl Iterator<Item = &'a NodeName> {
+        let origin = (position(&owner.node), &owner.node);
+        let next = self.0.partition_point(|(at, session)| (*at, &session.node) <= origin);
+        let hears = |session: &&Session| {
+            let mut links = session.links.iter();
+            session.node != owner.node
+                && !session.doubted
+                && links.any(|link| link.carrier && !link.deaf && link.shares_segment(there))
+        };
+        let after = self.0[next..].iter().chain(&self.0[..next]).map(|(_, session)| *session);
+        after.filter(hears).take(PROBERS).map(|session| &session.node)
     }
 }
 
