@@ -350,7 +350,7 @@ fn parse_holder(text: &str) -> Option<Holder> {
 }
 
 fn why_of(word: &str) -> Option<ClosedWhy> {
-    [ClosedWhy::Left, ClosedWhy::Expired, ClosedWhy::Silent, ClosedWhy::Replaced]
+    [ClosedWhy::Left, ClosedWhy::Expired, ClosedWhy::Silent]
         .into_iter()
         .find(|why| why.as_str() == word)
 }

@@ -10,8 +10,8 @@
 //!                                                                    └──▶ Events, mpsc(1024), dropped when full
 //! ```
 //!
-//! A task that ends though it should not ends the process: kubelet starts it anew, and its session, if it is back before
-//! that expires, is found again.
+//! A task that ends though it should not ends the process. Kubelet starts it anew, and it opens another session once peers
+//! have closed the former one, or that has been silent for half its duration.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -200,8 +200,13 @@ impl Reporter {
                 (true, None)
             }
             SessionNews::Closed(closed) => {
-                let by = closed.as_ref().map(|c| format!("by {} ({})", c.by, c.why.as_str()));
-                let why = format!("closed {}", by.unwrap_or_else(|| "by hand".to_owned()));
+                let why = closed.as_ref().map_or_else(
+                    || {
+                        "replaced by another process on this node, or its Lease was deleted"
+                            .to_owned()
+                    },
+                    |closed| format!("closed by {} ({})", closed.by, closed.why.as_str()),
+                );
                 if closed.as_ref().is_some_and(|closed| closed.by == self.me) {
                     tracing::info!(why, "the session is closed");
                 } else {

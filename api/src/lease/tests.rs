@@ -32,12 +32,8 @@ fn link() -> impl Strategy<Value = Link> {
 }
 
 fn session() -> impl Strategy<Value = Session> {
-    let whys = prop_oneof![
-        Just(ClosedWhy::Left),
-        Just(ClosedWhy::Expired),
-        Just(ClosedWhy::Silent),
-        Just(ClosedWhy::Replaced)
-    ];
+    let whys =
+        prop_oneof![Just(ClosedWhy::Left), Just(ClosedWhy::Expired), Just(ClosedWhy::Silent)];
     let closed = (name(), whys).prop_map(|(by, why)| Closed { by: by.into(), why });
     (
         name(),

@@ -7,8 +7,8 @@
 //!                                                      └─▶ nobody answers: my own link may be cut, begin again
 //! ```
 //!
-//! Three small machines, each for one link: [`duty`] says which peers this speaker probes there and what for,
-//! `probing` counts what they answer, `ear` knows whether anybody answers at all (deaf), and `veto` asks a peer whose
+//! [`duty`] says which peers this speaker probes on each link and what for. Three small machines hear: `probing` counts
+//! what one peer answers on one link, `ear` knows whether anybody answers there at all (deaf), and `veto` asks a peer whose
 //! session has expired whether it lives all the same. None of them decides more than what it heard: the
 //! [`super::machine::Machine`] closes sessions, and only while it is sure.
 

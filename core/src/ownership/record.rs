@@ -96,8 +96,6 @@ pub enum ClosedWhy {
     Expired,
     /// Its speaker did not answer on the wire, where others did (R7).
     Silent,
-    /// A later process on the same node took its place.
-    Replaced,
 }
 
 impl ClosedWhy {
@@ -107,7 +105,6 @@ impl ClosedWhy {
             Self::Left => "left",
             Self::Expired => "expired",
             Self::Silent => "silent",
-            Self::Replaced => "replaced",
         }
     }
 }

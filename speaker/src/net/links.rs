@@ -18,7 +18,7 @@ pub use kernel::{LinksError, Watcher};
 pub enum Ineligible {
     /// It is administratively down.
     Down,
-    /// It belongs to a bridge, bond, VRF or the like, which is used in its place.
+    /// It belongs to a bridge, bond or the like, which is used in its place; or to a VRF, whose networks carry none.
     Enslaved,
     /// It does not resolve addresses (a tunnel, say).
     NoArp,

@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use herald_core::name::LinkName;
 use herald_core::wire::{Mac, arp, ndp};
@@ -50,8 +49,6 @@ pub struct Heard {
     pub link: LinkName,
     /// How.
     pub how: How,
-    /// When the kernel received it, on the wall clock.
-    pub at: SystemTime,
 }
 
 /// One address that is answered for.

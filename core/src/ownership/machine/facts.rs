@@ -234,8 +234,10 @@ impl Machine {
                 Cause::MustGo(self.vip(address).and_then(|vip| self.unfit(address, vip)))
             }
             (Standing::Mine { .. }, _) => match state {
-                State::Holding | State::Yielded { .. } => Cause::ApiBack,
+                State::Holding => Cause::ApiBack,
+                State::Yielded { .. } => Cause::StillMine,
                 State::Asking => Cause::Unopposed,
+                State::HandingOver { .. } => Cause::Untaken,
                 _ => Cause::Fit,
             },
             _ => match claim {

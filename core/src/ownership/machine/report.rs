@@ -28,6 +28,10 @@ pub enum Cause {
     ApiLost,
     /// The API server is heard again, and the claim is still this speaker's (R8).
     ApiBack,
+    /// Another speaker was heard to answer, and no more, and the claim is still this speaker's (R8).
+    StillMine,
+    /// It was to move, and nobody took it (R5).
+    Untaken,
     /// Another speaker was heard to answer (R5, R8).
     HeardSpeaker(NodeName),
     /// The wire is asked first (R9).
@@ -48,8 +52,12 @@ impl Cause {
             Self::HolderGone(_) | Self::TakenBy(_) => "R2",
             Self::Unwanted | Self::Fit => "R3",
             Self::Unowned | Self::Better(_) => "R4",
-            Self::HandedOverBy(_) | Self::MustGo(_) => "R5",
-            Self::ApiLost | Self::ApiBack | Self::HeardSpeaker(_) | Self::StoodStill => "R8",
+            Self::HandedOverBy(_) | Self::MustGo(_) | Self::Untaken => "R5",
+            Self::ApiLost
+            | Self::ApiBack
+            | Self::StillMine
+            | Self::HeardSpeaker(_)
+            | Self::StoodStill => "R8",
             Self::Asked | Self::Unopposed => "R9",
         }
     }
@@ -69,6 +77,8 @@ impl fmt::Display for Cause {
             Self::SessionClosed => f.write_str("the speaker's session is not open")?,
             Self::ApiLost => f.write_str("the API server is silent")?,
             Self::ApiBack => f.write_str("the API server answers again")?,
+            Self::StillMine => f.write_str("the other is silent, and the claim is this node's")?,
+            Self::Untaken => f.write_str("the move is off, as nobody took it")?,
             Self::HeardSpeaker(node) => write!(f, "node {node} was heard to answer")?,
             Self::Asked => f.write_str("the wire is asked whether somebody uses it")?,
             Self::Unopposed => f.write_str("nobody on the wire uses it")?,

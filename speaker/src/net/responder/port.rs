@@ -154,7 +154,7 @@ impl Worker {
         };
         if let Some((address, mac, how)) = claim {
             let link = self.place.link.clone();
-            let heard = Heard { address, mac, link, how, at: received.at };
+            let heard = Heard { address, mac, link, how };
             if self.shared.heard.try_send(heard).is_err() {
                 self.shared.counts.drop_one(Drop::HeardFull);
                 self.shared.lose(&self.place.link);
