@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnetwork::IpNetwork;
+
 use self::refusals::Refusals;
 use super::announcement::Announcements;
 use super::choices::Choices;
@@ -14,15 +16,15 @@ use super::claim::{self, HAND_OVER, Leaving, Standing, State};
 use super::evidence::{Evidence, Question, Voice};
 use super::peers::Peers;
 use super::plan::{Interfaces, Plan};
-use super::record::{Claim, ClosedWhy, Holder, LeaseEvent, LeaseWrite, Link, WriteOutcome};
-use super::session::{self, OwnSession, SessionNews, Wishes};
+use super::record::{Claim, Holder, LeaseEvent, LeaseWrite, Link, WriteOutcome};
+use super::session::{self, OwnSession, Wishes};
 use super::timers::Timers;
 use super::view::{LeaseKey, View};
 use crate::name::{LinkName, NodeName};
 use crate::time::{Moment, Span};
-use crate::wire::Mac;
 use inquiries::{Held, Inquiry, LOOK_UP};
 use report::Cause;
+pub use report::Report;
 pub use wire::Neighbours;
 
 mod facts;
@@ -90,43 +92,6 @@ pub enum Output {
     Left,
 }
 
-/// What people want to know. Every change of owner has one (I6).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Report {
-    /// This speaker's part in an address changed.
-    Moved {
-        /// The address.
-        address: IpAddr,
-        /// What it was to it.
-        from: &'static str,
-        /// What it is to it now.
-        to: &'static str,
-        /// Whether it answered before, and whether it answers now.
-        answers: (bool, bool),
-        /// Why.
-        cause: Cause,
-        /// How long nobody owned it before, where this speaker took it from nobody.
-        vacant: Option<Span>,
-    },
-    /// This speaker's session.
-    Session(SessionNews),
-    /// This speaker closed another's session (R7).
-    ClosedPeer(NodeName, ClosedWhy),
-    /// A host that is no speaker uses an address that this speaker owns (R9).
-    Stranger {
-        /// The address.
-        address: IpAddr,
-        /// The stranger.
-        mac: Mac,
-        /// This node's hardware address where it was heard.
-        own: Mac,
-        /// Whether the address is therefore not answered for: nobody owned it before.
-        barred: bool,
-    },
-    /// The speaker became sure, or is sure no longer.
-    Sure(bool),
-}
-
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Part {
     state: State,
@@ -162,6 +127,8 @@ pub struct Machine {
     assign_at: Option<Moment>,
     assigned: Moment,
     neighbours: Neighbours,
+    /// The networks that peers are on; nothing while they are to be gathered anew.
+    networks: Option<BTreeSet<IpNetwork>>,
     vouched: BTreeSet<IpAddr>,
     vouch_ends: Timers<IpAddr>,
     sure: bool,
@@ -211,6 +178,7 @@ impl Machine {
             assign_at: None,
             assigned: Moment::default(),
             neighbours: Neighbours::default(),
+            networks: None,
             vouched: BTreeSet::new(),
             vouch_ends: Timers::default(),
             sure: false,
@@ -412,6 +380,7 @@ impl Machine {
         self.doubt_rivalled(now);
         self.seek_relief(now);
         while !self.left {
+            self.gather_networks();
             self.refresh_sure(now);
             let progressed =
                 self.drive_session(now) | self.close_expired(now) | self.consult_wire(now);

@@ -52,6 +52,7 @@ impl Machine {
         }
         // A node with another network beside the one that lost its cable would stay owner where nobody hears it.
         let apart = !links().any(|link| link.is_beside(address))
+            && self.is_on_a_network(address)
             && order::is_anybody_beside(address, vip, &self.view, &self.me);
         apart.then_some(Unfit::OffLink)
     }

@@ -60,6 +60,7 @@ impl Machine {
                 self.peers.changed(&node, &self.view, now);
                 self.evidence.acquit(&node);
                 self.assign_at = Some(now);
+                self.networks = None;
                 self.mark_all();
             }
             Change::Claim(address) => {
@@ -68,6 +69,7 @@ impl Machine {
             }
             Change::Everything => {
                 self.assign_at = Some(now);
+                self.networks = None;
                 self.peers.listed(&before.unwrap_or_default(), &self.view, now);
                 self.mark_all();
             }

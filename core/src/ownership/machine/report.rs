@@ -1,9 +1,51 @@
-//! Why a speaker's part in an address changed, in words that name the rule (I6).
+//! What people want to know of a speaker, and why its part in an address changed, in words that name the rule (I6).
 
 use std::fmt;
+use std::net::IpAddr;
 
 use crate::name::NodeName;
+use crate::ownership::record::ClosedWhy;
+use crate::ownership::session::SessionNews;
+use crate::time::Span;
 use crate::why::announcement::Unfit;
+use crate::wire::Mac;
+
+/// What people want to know. Every change of owner has one (I6).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Report {
+    /// This speaker's part in an address changed.
+    Moved {
+        /// The address.
+        address: IpAddr,
+        /// What it was to it.
+        from: &'static str,
+        /// What it is to it now.
+        to: &'static str,
+        /// Whether it answered before, and whether it answers now.
+        answers: (bool, bool),
+        /// Why.
+        cause: Cause,
+        /// How long nobody owned it before, where this speaker took it from nobody.
+        vacant: Option<Span>,
+    },
+    /// This speaker's session.
+    Session(SessionNews),
+    /// This speaker closed another's session (R7).
+    ClosedPeer(NodeName, ClosedWhy),
+    /// A host that is no speaker uses an address that this speaker owns (R9).
+    Stranger {
+        /// The address.
+        address: IpAddr,
+        /// The stranger.
+        mac: Mac,
+        /// This node's hardware address where it was heard.
+        own: Mac,
+        /// Whether the address is therefore not answered for: nobody owned it before.
+        barred: bool,
+    },
+    /// The speaker became sure, or is sure no longer.
+    Sure(bool),
+}
 
 /// Why.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

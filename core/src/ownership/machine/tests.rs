@@ -4,6 +4,7 @@ use super::*;
 use crate::ownership::fixtures::{address, claim, link, mac, name, plan, session, version};
 use crate::ownership::record::{Claim, Incarnation, Session, Version};
 use crate::why::announcement::Unfit;
+use crate::wire::Mac;
 
 fn voice(n: u8, mac: Mac) -> Voice {
     Voice { address: address(n), mac, link: "lan0".into(), answer: false }

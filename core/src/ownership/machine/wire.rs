@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnetwork::IpNetwork;
+
 use super::report::Cause;
 use super::{Machine, Output, Report};
 use crate::name::{LinkName, NodeName};
@@ -220,6 +222,24 @@ impl Machine {
             view: &self.view,
             plan: self.plan.as_deref()?,
         })
+    }
+
+    /// Gathers what [`Machine::is_on_a_network`] goes by.
+    pub(super) fn gather_networks(&mut self) {
+        if self.networks.is_some() {
+            return;
+        }
+        let peers = self.view.open_sessions().filter(|session| session.node != self.me);
+        let prefixes = peers.flat_map(|session| &session.links).flat_map(|link| &link.prefixes);
+        let network = |prefix: &IpNetwork| IpNetwork::new(prefix.network(), prefix.prefix()).ok();
+        self.networks = Some(prefixes.filter_map(network).collect());
+    }
+
+    /// Whether any peer may have `address` on-link. Where none has, as with a routed pool, looking at each candidate for
+    /// each address would cost their product.
+    pub(super) fn is_on_a_network(&self, address: IpAddr) -> bool {
+        let networks = self.networks.as_ref();
+        networks.is_none_or(|networks| networks.iter().any(|network| network.contains(address)))
     }
 
     /// Claims have changed: duties follow before long.
