@@ -16,7 +16,7 @@
 //!                     InFlight ──────────▶ Refused ── after a while ──▶ (another letter may go)
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -287,6 +287,15 @@ impl Outbox {
             State::InFlight | State::Landed | State::Unchanged | State::Refused(_) => false,
         });
         due.map(|sent| sent.letter.clone()).collect()
+    }
+
+    /// Forgets what was refused and is wanted no more: it may go by now, and is not among `queued`.
+    pub fn let_be<'a>(&mut self, queued: impl Iterator<Item = &'a Letter>, now: Instant) {
+        let may_go = |sent: &Sent| matches!(sent.state, State::Refused(from) if from <= now);
+        if self.sent.values().any(may_go) {
+            let queued: BTreeSet<&Subject> = queued.map(|letter| &letter.subject).collect();
+            self.sent.retain(|subject, sent| !may_go(sent) || queued.contains(subject));
+        }
     }
 
     /// When there is something to do again although nothing has changed.

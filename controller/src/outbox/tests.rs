@@ -159,6 +159,21 @@ async fn a_refused_write_claims_nothing_and_another_may_go_later() {
     assert!(outbox.due(now + LONGEST_WAIT).is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_was_refused_and_is_wanted_no_more_asks_for_no_further_plan() {
+    let mut outbox = Outbox::default();
+    let (letter, now) = (letter("9", "10.0.0.1"), Instant::now());
+    outbox.send(&letter, now);
+    outbox.ended(&letter, Outcome::Refused, now);
+    let due = outbox.wake().unwrap();
+    outbox.let_be([].into_iter(), now);
+    assert_eq!(outbox.wake(), Some(due), "whether it is wanted is seen when it may go");
+    outbox.let_be([&letter].into_iter(), due);
+    assert_eq!(outbox.wake(), Some(due), "it is about to go");
+    outbox.let_be([].into_iter(), due);
+    assert_eq!(outbox.wake(), None);
+}
+
 /// An admission webhook may strip all that a letter would change.
 #[tokio::test(start_paused = true)]
 async fn what_changes_nothing_claims_nothing_and_keeps_back_no_letter_that_says_something_else() {
