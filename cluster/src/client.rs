@@ -103,15 +103,19 @@ async fn load(options: &Options) -> Result<Config, ConnectError> {
     Config::from_custom_kubeconfig(file, &choice).await.map_err(failed)
 }
 
-/// A client to the server of `config`, or to that at `address`, which must prove the same name by its certificate.
 fn client(config: &Config, address: Option<SocketAddr>) -> Result<Client, ConnectError> {
-    let config = match address {
-        None => config.clone(),
-        Some(address) => redirected(config.clone(), address),
-    };
+    let config = led_to(address, config);
     let server = config.cluster_url.to_string();
     connection::client(&config)
         .map_err(|source| ConnectError::Client { server, source: Box::new(source) })
+}
+
+/// `config` with the server at `address`, if there is one, which must prove the same name by its certificate.
+pub(crate) fn led_to(address: Option<SocketAddr>, config: &Config) -> Config {
+    match address {
+        None => config.clone(),
+        Some(address) => redirected(config.clone(), address),
+    }
 }
 
 fn redirected(mut config: Config, address: SocketAddr) -> Config {

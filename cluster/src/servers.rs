@@ -11,16 +11,19 @@ use crate::cache::{Dirty, follow};
 use crate::client::{Clients, Door};
 use crate::feed::{Feed, Settings};
 
-/// Follows the EndpointSlice `default/kubernetes`, which the API servers write themselves, so that `clients` know them
-/// all. It needs the right to list and watch that one object. The caller spawns it.
-pub fn follow_servers(clients: &Clients) -> impl Future<Output = Infallible> + Send + 'static {
+/// Follows the EndpointSlice `default/kubernetes`, which the API servers write themselves, so that `clients` and the
+/// `other` doors know them all. It needs the right to list and watch that one object. The caller spawns it.
+pub fn follow_servers(
+    clients: &Clients,
+    other: impl IntoIterator<Item = Door>,
+) -> impl Future<Output = Infallible> + Send + 'static {
     let doors = [clients.watches.clone(), clients.leases.clone()];
-    follow_slice(clients.watches.clone(), doors)
+    follow_slice(clients.watches.clone(), doors.into_iter().chain(other).collect())
 }
 
 fn follow_slice(
     through: Door,
-    doors: [Door; 2],
+    doors: Vec<Door>,
 ) -> impl Future<Output = Infallible> + Send + 'static {
     let settings =
         Settings { fields: Some("metadata.name=kubernetes".to_owned()), ..Settings::default() };
@@ -97,7 +100,7 @@ mod tests {
         });
         fake.put("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", slice);
         let (watches, leases) = (noting(&fake), noting(&fake));
-        tokio::spawn(follow_slice(fake.door(), [watches.0.clone(), leases.0.clone()]));
+        tokio::spawn(follow_slice(fake.door(), vec![watches.0.clone(), leases.0.clone()]));
         let expected = ["192.0.2.1:6443", "192.0.2.2:6443"].map(|text| text.parse().expect("one"));
         let deadline = Instant::now() + Duration::from_mins(1);
         for (door, noted) in [watches, leases] {

@@ -371,7 +371,8 @@ async fn a_bound_write_is_given_up_by_the_server(server: &Server, clients: &Clie
     let (leadership, task) = elect(clients.leases.clone(), candidacy, std::future::pending());
     let task = tokio::spawn(task);
     timeout(DEADLINE, leadership.gained()).await.context("it leads")?;
-    let maps: Api<ConfigMap> = Api::namespaced(bound::client(clients, &leadership)?, "herald");
+    let maps: Api<ConfigMap> =
+        Api::namespaced(bound::door(clients, &leadership)?.enter().client, "herald");
     let map = serde_json::from_value(json!({ "metadata": { "name": "bound" } }))?;
     maps.create(&PostParams::default(), &map).await.context("a term's write is stored")?;
     let suspended = server.suspend_store()?;

@@ -19,7 +19,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use herald_api::crd::configuration_state::Verdict;
 use herald_cluster::cache::Dirty;
-use herald_cluster::client::connect;
+use herald_cluster::client::{Door, connect};
 use herald_cluster::configuration_state::{Component, Pod, keep_state};
 use herald_cluster::events::{Note, Recorder, recorder};
 use herald_cluster::leader::bound::{self, SERVED_WITHIN};
@@ -28,7 +28,6 @@ use herald_cluster::servers::follow_servers;
 use herald_telemetry::health::{Health, Heartbeat};
 use herald_telemetry::metrics::registry;
 use herald_telemetry::serve::serve;
-use kube::Client;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -104,7 +103,6 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> anyhow::
     let pod = settings.name.clone().zip(settings.pod_uid.clone());
     let component = Component::controller(&namespace, pod.map(|(name, uid)| Pod { name, uid }));
     let (verdict, verdicts) = watch::channel(None);
-    followers.spawn(follow_servers(&clients));
     let endpoints =
         serve(settings.endpoints, Arc::new(registry), health, reached(&end, |end| end.endpoints));
     let endpoints = tokio::spawn(endpoints.await.context("serving metrics and health")?);
@@ -117,9 +115,10 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> anyhow::
     tracing::info!(namespace, class = settings.class, identity = candidacy.identity, "started");
     let stopped = reached(&end, |end| end.lease);
     let (leadership, election) = elect(clients.leases.clone(), candidacy, stopped);
-    let letters = bound::client(&clients, &leadership).context("connecting to the cluster")?;
+    let letters = bound::door(&clients, &leadership).context("connecting to the cluster")?;
+    followers.spawn(follow_servers(&clients, [letters.clone()]));
     // Bound to the term as well: who wakes after another took over has nothing to say any more.
-    followers.spawn(keep_state(&clients.watches, letters.clone(), component, verdicts));
+    followers.spawn(keep_state(&clients.watches, letters.enter().client, component, verdicts));
     let mut election = tokio::spawn(election);
     let (events, writer) = recorder(clients.writes.clone(), COMPONENT, &name);
     let writer = tokio::spawn(writer);
@@ -134,7 +133,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> anyhow::
         under_way: JoinSet::new(),
         events,
         metrics,
-        writing: Arc::new(Writing { client: letters, namespace }),
+        writing: Arc::new(Writing { door: letters, namespace }),
         terms,
         verdict,
         again: None,
@@ -200,7 +199,7 @@ fn unique() -> String {
 
 /// What every write needs.
 struct Writing {
-    client: Client,
+    door: Door,
     namespace: String,
 }
 
@@ -307,6 +306,7 @@ impl MainLoop {
         self.again = decision.again;
         self.queue = self.outbox.due(now).into();
         self.queue.extend(decision.letters);
+        self.outbox.let_be(self.queue.iter(), now);
     }
 
     fn say(&self, verdict: Option<Verdict>) {
@@ -350,7 +350,12 @@ impl MainLoop {
             let writing = Arc::clone(&self.writing);
             let urgent = self.events.precedence().urgent();
             self.under_way.spawn(async move {
-                let outcome = deliver(writing.client.clone(), &writing.namespace, &letter).await;
+                let visit = writing.door.enter();
+                let outcome = deliver(visit.client.clone(), &writing.namespace, &letter).await;
+                if outcome == Outcome::Unclear {
+                    // The next attempt goes by a fresh connection, where there are several servers to another of them.
+                    writing.door.enter_anew(&visit);
+                }
                 drop(urgent);
                 (letter, outcome)
             });

@@ -73,7 +73,9 @@ pub fn lacking(about: &ObjectReference, id: &ServiceId, why: &Why, has_one: bool
         Why::NotEnoughClusterIps { .. } => {
             (Severity::Warning, "not enough clusterips", why.to_string())
         }
-        Why::RequestedTwice { .. } | Why::InvalidRequest { .. } if has_one => {
+        Why::RequestedTwice { .. } | Why::InvalidRequest { .. } | Why::FamilyMismatch { .. }
+            if has_one =>
+        {
             let message = format!("invalid requested loadbalancer IPs: {why}");
             (Severity::Warning, "LoadBalancerFailed", message)
         }

@@ -84,7 +84,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     }
     let (leases, watching) = watch_leases(&clients.leases, &namespace);
     tasks.spawn(async move { match watching.await {} });
-    let servers = follow_servers(&clients);
+    let servers = follow_servers(&clients, []);
     tasks.spawn(async move { match servers.await {} });
     let link_changes = links.links();
     tasks.spawn(async move { Err(links.run().await.map_or_else(Into::into, |()| ended("links"))) });

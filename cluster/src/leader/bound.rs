@@ -27,7 +27,7 @@ use kube::{Client, Config};
 use tower::BoxError;
 
 use super::Leadership;
-use crate::client::{Clients, ConnectError};
+use crate::client::{Clients, ConnectError, Door, led_to};
 use crate::connection;
 
 #[cfg(test)]
@@ -45,15 +45,24 @@ pub const LOST_AFTER: Duration = Duration::from_secs(1);
 pub struct TooLate;
 
 /// As [`Clients::writes`], for writes that nobody may find stored after the end of the term of `leadership` that they were
-/// decided in.
+/// decided in. A leader that can renew its Lease by another server than the one that was configured can write by it, too.
 ///
 /// # Errors
 /// As [`crate::client::connect`].
-pub fn client(clients: &Clients, leadership: &Leadership) -> Result<Client, ConnectError> {
-    bound_client(&clients.config, leadership).map_err(|source| {
-        let server = clients.config.cluster_url.to_string();
-        ConnectError::Client { server, source: Box::new(source) }
-    })
+pub fn door(clients: &Clients, leadership: &Leadership) -> Result<Door, ConnectError> {
+    door_to(clients.config.clone(), leadership)
+}
+
+fn door_to(config: Config, leadership: &Leadership) -> Result<Door, ConnectError> {
+    let leadership = leadership.clone();
+    let open = move |address| {
+        let config = led_to(address, &config);
+        bound_client(&config, &leadership).map_err(|source| {
+            let server = config.cluster_url.to_string();
+            ConnectError::Client { server, source: Box::new(source) }
+        })
+    };
+    Door::opened_by(open, rand::random::<u32>)
 }
 
 fn bound_client(config: &Config, leadership: &Leadership) -> kube::Result<Client> {

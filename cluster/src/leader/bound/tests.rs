@@ -1,5 +1,6 @@
 //! Against a server of a few lines, over real sockets: what counts is what reaches the wire.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -18,33 +19,69 @@ fn leading_for(time: Duration) -> Leadership {
     Leadership { began: Instant::now(), until: Arc::new(AtomicU64::new(ms)), standing }
 }
 
-/// Sends one PATCH under `leadership`; returns what became of it, and all that the server has read.
-async fn patch(leadership: &Leadership) -> (kube::Result<String>, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let server = listener.local_addr().expect("it is bound");
-    let answering = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.expect("a client");
-        let mut request = String::new();
-        let mut part = vec![0; 4096];
-        while !request.ends_with("the body") {
-            let length = stream.read(&mut part).await.expect("it reads");
-            if length == 0 {
-                return request;
-            }
-            request += &String::from_utf8_lossy(&part[..length]);
+/// Answers one request by `listener`; returns all that was read of it.
+async fn answer_one(listener: TcpListener) -> String {
+    let (mut stream, _) = listener.accept().await.expect("a client");
+    let mut request = String::new();
+    let mut part = vec![0; 4096];
+    while !request.ends_with("the body") {
+        let length = stream.read(&mut part).await.expect("it reads");
+        if length == 0 {
+            return request;
         }
-        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
-        stream.write_all(answer).await.expect("it still listens");
-        request
-    });
-    let config = Config::new(format!("http://{server}").parse().expect("a URL"));
-    let client = bound_client(&config, leadership).expect("a client");
+        request += &String::from_utf8_lossy(&part[..length]);
+    }
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+    stream.write_all(answer).await.expect("it still listens");
+    request
+}
+
+async fn send(client: &Client) -> kube::Result<String> {
     let request = Request::patch("/api/v1/it?fieldManager=me").body(b"the body".to_vec());
     let sending = client.request_text(request.expect("a request"));
-    let answer = timeout(Duration::from_secs(10), sending).await.expect("an end");
+    timeout(Duration::from_secs(10), sending).await.expect("an end")
+}
+
+async fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    (listener, address)
+}
+
+/// Sends one PATCH under `leadership`; returns what became of it, and all that the server has read.
+async fn patch(leadership: &Leadership) -> (kube::Result<String>, String) {
+    let (listener, server) = listener().await;
+    let answering = tokio::spawn(answer_one(listener));
+    let config = Config::new(format!("http://{server}").parse().expect("a URL"));
+    let client = bound_client(&config, leadership).expect("a client");
+    let answer = send(&client).await;
     drop(client);
     let read = timeout(Duration::from_secs(10), answering).await.expect("an end");
     (answer, read.expect("no panic"))
+}
+
+/// As where kube-proxy has gone wrong on the leader's node, and the servers themselves are reached.
+#[tokio::test]
+async fn a_write_that_the_configured_server_does_not_answer_goes_to_another_by_the_same_bounds() {
+    let (gone, nowhere) = listener().await;
+    drop(gone);
+    let config = Config::new(format!("http://{nowhere}").parse().expect("a URL"));
+    let leadership = leading_for(Duration::from_secs(60));
+    let door = door_to(config, &leadership).expect("a client");
+    let ((one, first), (other, second)) = (listener().await, listener().await);
+    door.know_servers(vec![first, second]);
+    let answering = tokio::spawn(async move {
+        tokio::select! {
+            read = answer_one(one) => read,
+            read = answer_one(other) => read,
+        }
+    });
+    let visit = door.enter();
+    send(&visit.client).await.expect_err("nobody is there");
+    let next = door.enter_anew(&visit);
+    assert_eq!(send(&next.client).await.expect("it is answered"), "{}");
+    let read = timeout(Duration::from_secs(10), answering).await.expect("an end");
+    assert!(read.expect("no panic").contains("timeout=1500ms"));
 }
 
 #[tokio::test]
