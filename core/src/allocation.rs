@@ -125,15 +125,15 @@ impl Verdict {
 ///    that fits decides), so that nobody below is given it. The rest is given up.
 /// 3. **Exact requests** are given, all or nothing: before Services that take what comes.
 /// 4. **The missing family**, from the pool of what is kept. `RequireDual` that cannot be completed gives up its part and
-///    joins step 6; `PreferDual` stays with one.
-/// 5. **Both again.** `PreferDual` that had both, and lost one because no pool holds it any more, gives up the other if some
-///    pool gives it both, as in step 6.
-/// 6. **New addresses**, all of one pool: the pool asked for, or else the first that can give them of those with
+///    joins step 5; `PreferDual` stays with one.
+/// 5. **New addresses**, all of one pool: the pool asked for, or else the first that can give them of those with
 ///    `autoAssign`; either has to serve the Service. A Service that may share asks the pools where it would be beside others on
 ///    at least one address, and when none of these can give all, as one that shares with nobody, every pool. Each time pinned
 ///    pools are asked by priority (0 last) and name, then the others by name. `PreferDual` asks the pinned ones
 ///    for both families, then for its primary one, then for the other, and only then the others in the same way. In a pool it is, of
 ///    each family, an address beside those it may share with, else the lowest free one in the order of the pool's ranges.
+/// 6. **Both again.** `PreferDual` that had both, and lost one because no pool holds it any more, gives up the other if some
+///    pool gives it both, as in step 5; but not where others share what it kept.
 ///
 /// An address that a status still shows and its Service gives up is given to nobody else by the same plan, or two
 /// Services would show it until the slower of two writes lands. It is free once the status no longer shows it. Apart from

@@ -371,7 +371,10 @@ impl<'a> Checker<'a> {
                     Families::Single(_) | Families::RequireDual => needed.all(has),
                 };
                 let stays = after.iter().all(|address| self.before(at).contains(address));
-                let moves = self.is_half(at) && stays;
+                let shared = |address: &IpAddr| {
+                    self.others(at).any(|other| self.after(other).contains(address))
+                };
+                let moves = self.is_half(at) && stays && !after.iter().any(shared);
                 let asked = here || open && (grant.is_none() || moves);
                 asked && self.allowed(demand, pool, &[]) && enough
             })

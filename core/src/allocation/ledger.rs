@@ -158,6 +158,12 @@ impl<'a> Ledger<'a> {
         }
     }
 
+    /// Whether others are tenants of `address` beside the demand, which is one.
+    pub(super) fn has_company(&self, at: At, address: IpAddr) -> bool {
+        let tenancy = self.tenancies.get(&address);
+        tenancy.is_some_and(|tenancy| tenancy.all().any(|other| other != at))
+    }
+
     /// Notes that the demand's status shows `address`, which it does not keep.
     pub(super) fn vacate(&mut self, at: At, address: IpAddr) {
         self.vacated

@@ -33,10 +33,10 @@ pub(super) fn run(world: &World<'_>) -> Plan {
         planning.complete(*at);
     }
     for at in &order {
-        planning.move_for_both(*at);
+        planning.give_new(*at);
     }
     for at in &order {
-        planning.give_new(*at);
+        planning.move_for_both(*at);
     }
     planning.finish()
 }
@@ -353,7 +353,7 @@ impl<'a> Planning<'a> {
         self.drafts[at].lacks = Some(why);
     }
 
-    /// Step 5: who lost one of two goes where it has both again, or stays where it is.
+    /// Step 6: who lost one of two goes where it has both again, or stays where it is.
     fn move_for_both(&mut self, at: At) {
         if self.drafts[at].stage != Stage::Half {
             return;
@@ -361,10 +361,12 @@ impl<'a> Planning<'a> {
         self.drafts[at].stage = Stage::Done;
         let demand = self.demand(at);
         let (Ok(families), Ok(wants)) = (&demand.families, &demand.wants) else { return };
+        let Some(kept) = self.drafts[at].addresses.first().copied() else { return };
+        if self.ledger.has_company(at, kept) {
+            return;
+        }
         let mut open = self.open(at, wants);
-        let kept = self.drafts[at].addresses.first();
-        let own = kept.and_then(|address| self.world.pools.at_address(*address));
-        open.retain(|pool| Some(*pool) != own);
+        open.retain(|pool| Some(*pool) != self.world.pools.at_address(kept));
         let Some((_, addresses)) = self.search(at, &open, &[families.all()]) else { return };
         if let Some(why) = self.drafts[at].lacks.take() {
             self.give_up(at, &why);
@@ -373,7 +375,7 @@ impl<'a> Planning<'a> {
         self.drafts[at].addresses = addresses;
     }
 
-    /// Step 6.
+    /// Step 5.
     fn give_new(&mut self, at: At) {
         if self.drafts[at].stage != Stage::New {
             return;
