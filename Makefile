@@ -38,9 +38,10 @@ programs:
 tools:
 	tests/setup.sh
 
-# The two images, by docker or whatever ENGINE names.
+# The two images, by docker or whatever ENGINE names, for this machine's architecture.
 ENGINE ?= docker
+REGISTRY ?= ghcr.io/heraldlb
 TAG ?= dev
 images:
-	$(ENGINE) build --file Containerfile --target controller --tag ghcr.io/heraldlb/herald-controller:$(TAG) .
-	$(ENGINE) build --file Containerfile --target speaker --tag ghcr.io/heraldlb/herald-speaker:$(TAG) .
+	$(ENGINE) build --file Containerfile --target controller --tag $(REGISTRY)/herald-controller:$(TAG) .
+	$(ENGINE) build --file Containerfile --target speaker --tag $(REGISTRY)/herald-speaker:$(TAG) .

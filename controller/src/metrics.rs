@@ -176,7 +176,8 @@ mod tests {
             in_use: [3, 1],
             services: 4,
         };
-        Figures { pools: pools.iter().map(pool).collect(), ..Figures::default() }
+        let lacking = [("NoPools", 1)].into();
+        Figures { pools: pools.iter().map(pool).collect(), lacking, ..Figures::default() }
     }
 
     #[test]
@@ -187,6 +188,7 @@ mod tests {
         metrics.planned(&figures(&["gold"]));
         metrics.configuration(true, true);
         metrics.healed(2);
+        metrics.wrote(Outcome::Landed);
         let text = herald_telemetry::metrics::encode(&registry).unwrap();
         for line in [
             "metallb_allocator_addresses_total{pool=\"gold\"} 9223372036854775807",
@@ -204,6 +206,13 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }
         assert!(!text.contains("iron"), "{text}");
+        let guide = include_str!("../../docs/operating.md");
+        let words = guide.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let told: Vec<&str> = words.filter(|word| word.starts_with("herald_controller_")).collect();
+        assert!(told.len() > 3);
+        for name in told {
+            assert!(text.lines().any(|line| line.starts_with(name)), "{name} in\n{text}");
+        }
         metrics.leading(false);
         let text = herald_telemetry::metrics::encode(&registry).unwrap();
         assert!(!text.contains("gold"), "{text}");

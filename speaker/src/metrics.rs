@@ -384,4 +384,23 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }
     }
+
+    #[tokio::test]
+    async fn what_operators_are_told_to_watch_is_there() {
+        let (responder, _heard) = Responder::new(Settings::default());
+        let (recorder, _writer) = recorder(nowhere(), "metallb-speaker", "a");
+        let (figures, registry) = Figures::new("a".into(), responder.counts(), recorder.dropped());
+        figures.unfit.get_or_create(&UnfitLabel { reason: "NoEndpoint" }).set(1);
+        let text = herald_telemetry::metrics::encode(&registry).expect("text takes everything");
+        let guide = include_str!("../../docs/operating.md");
+        let words = guide.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let ours = words
+            .filter(|word| word.starts_with("herald_") && !word.starts_with("herald_controller_"));
+        let mut told = 0;
+        for name in ours {
+            assert!(text.lines().any(|line| line.starts_with(name)), "{name} in\n{text}");
+            told += 1;
+        }
+        assert!(told > 5, "{told}");
+    }
 }
