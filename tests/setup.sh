@@ -4,7 +4,7 @@
 set -eu
 
 # The commands, each with the Debian package that has it.
-commands="cc:gcc ip:iproute2 bridge:iproute2 nft:nftables conntrack:conntrack setpriv:util-linux curl:curl"
+commands="cc:gcc ip:iproute2 nft:nftables conntrack:conntrack setpriv:util-linux curl:curl"
 
 # /usr/sbin is not on every user's path.
 PATH="$PATH:/usr/sbin:/sbin"

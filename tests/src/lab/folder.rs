@@ -11,9 +11,8 @@ use super::namespace::PREFIX;
 use super::process::on_path;
 
 /// The programs that a lab calls, and the Debian packages that have them.
-const TOOLS: [(&str, &str); 5] = [
+const TOOLS: [(&str, &str); 4] = [
     ("ip", "iproute2"),
-    ("bridge", "iproute2"),
     ("setpriv", "util-linux"),
     ("nft", "nftables"),
     ("conntrack", "conntrack"),

@@ -128,11 +128,6 @@ impl Namespace {
     pub fn ip_batch(&self, lines: &[String]) -> anyhow::Result<()> {
         batch(&["ip", "-n", self.name(), "-batch", "-"], lines)
     }
-
-    /// Runs lines of `bridge`, all of them or an error.
-    pub fn bridge_batch(&self, lines: &[String]) -> anyhow::Result<()> {
-        batch(&["bridge", "-n", self.name(), "-batch", "-"], lines)
-    }
 }
 
 /// The life of a namespace's thread: enter, say so, serve until told to leave.

@@ -21,7 +21,6 @@ pub struct Program {
     name: String,
     path: PathBuf,
     arguments: Vec<OsString>,
-    environment: Vec<(OsString, OsString)>,
     rights: Rights,
 }
 
@@ -39,26 +38,13 @@ enum Rights {
 impl Program {
     /// The program at `path`, to be called `name`.
     pub fn new(name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
-        Self {
-            name: name.into(),
-            path: path.into(),
-            arguments: Vec::new(),
-            environment: Vec::new(),
-            rights: Rights::Root,
-        }
+        Self { name: name.into(), path: path.into(), arguments: Vec::new(), rights: Rights::Root }
     }
 
     /// With these arguments besides.
     #[must_use]
     pub fn args<I: IntoIterator<Item: Into<OsString>>>(mut self, arguments: I) -> Self {
         self.arguments.extend(arguments.into_iter().map(Into::into));
-        self
-    }
-
-    /// With this variable in its environment.
-    #[must_use]
-    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
-        self.environment.push((name.into(), value.into()));
         self
     }
 
@@ -122,7 +108,6 @@ impl Program {
             .arg("--")
             .arg(&self.path)
             .args(&self.arguments)
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors);

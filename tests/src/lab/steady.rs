@@ -51,10 +51,14 @@ impl Attempts {
         self.count(|outcome| matches!(outcome, Err(Failure::Broken(..))))
     }
 
-    /// The longest time between the beginnings of two that were served one after the other.
-    pub fn longest_gap(&self) -> Duration {
-        let times: Vec<_> =
-            self.0.iter().filter(|one| one.outcome.is_ok()).map(|one| one.at).collect();
+    /// The longest time in which none was served to its end, between the beginning of the first and the end of the last.
+    pub fn unserved(&self) -> Duration {
+        let end = |one: &Attempt| one.at + one.took;
+        let first = self.0.iter().map(|one| one.at).min();
+        let last = self.0.iter().map(end).max();
+        let served = self.0.iter().filter(|one| one.outcome.is_ok()).map(end);
+        let mut times: Vec<SystemTime> = served.chain(first).chain(last).collect();
+        times.sort_unstable();
         times.windows(2).map(|pair| later(pair[0], pair[1])).max().unwrap_or_default()
     }
 
@@ -166,5 +170,30 @@ mod tests {
             attempts.0.len(),
             "{attempts:?}"
         );
+    }
+
+    fn attempts(served: &[(u64, bool)]) -> Attempts {
+        let server = SocketAddr::from(([127, 0, 0, 1], 80));
+        let attempt = |&(millis, served): &(u64, bool)| Attempt {
+            at: SystemTime::UNIX_EPOCH + Duration::from_millis(millis),
+            took: Duration::from_millis(5),
+            outcome: match served {
+                true => Ok(Answer { status: 200, body: String::new() }),
+                false => Err(Failure::Unanswered(server, PATIENCE)),
+            },
+        };
+        Attempts(served.iter().map(attempt).collect())
+    }
+
+    #[test]
+    fn a_service_that_never_comes_back_is_a_gap_until_the_end() {
+        let between = attempts(&[(0, true), (10, false), (20, false), (30, true), (40, true)]);
+        assert_eq!(between.unserved(), Duration::from_millis(30));
+        let before = attempts(&[(0, false), (10, false), (20, true)]);
+        assert_eq!(before.unserved(), Duration::from_millis(25));
+        let after = attempts(&[(0, true), (10, true), (20, false), (90, false)]);
+        assert_eq!(after.unserved(), Duration::from_millis(80));
+        let never = attempts(&[(0, false), (90, false)]);
+        assert_eq!(never.unserved(), Duration::from_millis(95));
     }
 }

@@ -104,6 +104,8 @@ async fn an_address_that_a_stranger_has_is_told_of_and_not_announced() -> anyhow
         let backend = lab.nodes()[0].start_backend("backend").await?;
         scene.speak()?;
         scene.await_sessions(lab.nodes()).await?;
+        // From before anybody could announce it.
+        let prober = lab.probe(&vips, ASKS).await?;
         scene.serve("web", "Cluster", &vips, &[&backend]).await?;
         let served = SystemTime::now();
         let events: Api<Event> = Api::default_namespaced(lab.client());
@@ -124,7 +126,6 @@ async fn an_address_that_a_stranger_has_is_told_of_and_not_announced() -> anyhow
         let told = served.elapsed()?;
         eprintln!("told after {told:.2?}");
         ensure!(told <= TOLD_WITHIN, "the conflict was told after {told:?}");
-        let prober = lab.probe(&vips, ASKS).await?;
         scene.observe(&prober, vips[0], Duration::from_secs(5)).await?;
         for vip in vips {
             let seen = prober.seen(vip)?;

@@ -2,7 +2,7 @@
 //!
 //! Each figure is the median of several plans of the whole world, then the fastest. The exit status tells whether the
 //! median of each met its target, whether ten times the Services cost at most fifteen times as much, and whether very
-//! large or very ragged pools cost no more than twice what plain ones do. These ratios are of the fastest.
+//! large or very ragged pools cost no more than twice what plain ones do, and noise. These ratios are of the fastest.
 #![forbid(unsafe_code)]
 
 mod world;

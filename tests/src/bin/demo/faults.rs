@@ -17,7 +17,7 @@ use super::screen::seconds;
 use super::stage::{SETTLE, Stage, listed};
 use super::watch::{ASK_PERIOD, CONNECT_PERIOD, Connections, Seen, Watch};
 
-/// Another node answers so long after a crash at the latest: three renewals, one more, and a little.
+/// Another node answers so long after a crash at the latest: what the wire's evidence takes, twice over, and a little.
 const TAKEOVER: Duration = Duration::from_secs(2);
 /// Twice as long as a session lives without a renewal.
 const API_AWAY: Duration = Duration::from_secs(12);

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::ensure;
 use futures::future::try_join_all;
 use herald_core::wire::Mac;
-use herald_tests::lab::observation::{Ask, Observation, later};
+use herald_tests::lab::observation::{Ask, Observation};
 use herald_tests::lab::prober::Prober;
-use herald_tests::lab::steady::{Attempt, Attempts, Steady};
+use herald_tests::lab::steady::{Attempts, Steady};
 use herald_tests::lab::wait::await_condition;
 
 use super::stage::{SETTLE, Stage};
@@ -140,7 +140,7 @@ impl Seen {
 
     /// The longest time in which no new connection to `address` was served; if none was made, all the time.
     pub(crate) fn http_gap(&self, address: IpAddr) -> Duration {
-        self.attempts.get(&address).map(unserved).unwrap_or(Duration::MAX)
+        self.attempts.get(&address).map_or(Duration::MAX, Attempts::unserved)
     }
 
     /// How the new connections to all addresses went.
@@ -171,38 +171,12 @@ fn owners(seen: &Observation) -> Vec<Mac> {
     owners
 }
 
-/// The longest time in which no connection was served to its end, between the beginning of the first and the end of
-/// the last.
-fn unserved(attempts: &Attempts) -> Duration {
-    let end = |one: &Attempt| one.at + one.took;
-    let first = attempts.0.iter().map(|one| one.at).min();
-    let last = attempts.0.iter().map(end).max();
-    let served = attempts.0.iter().filter(|one| one.outcome.is_ok()).map(end);
-    let mut times: Vec<SystemTime> = served.chain(first).chain(last).collect();
-    times.sort_unstable();
-    times.windows(2).map(|pair| later(pair[0], pair[1])).max().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::time::SystemTime;
 
     use super::*;
-    use herald_tests::lab::http::{Answer, Failure};
     use herald_tests::lab::observation::Answer as Answered;
-
-    fn attempts(served: &[(u64, bool)]) -> Attempts {
-        let server = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
-        let attempt = |&(millis, served): &(u64, bool)| Attempt {
-            at: SystemTime::UNIX_EPOCH + Duration::from_millis(millis),
-            took: Duration::from_millis(5),
-            outcome: match served {
-                true => Ok(Answer { status: 200, body: String::new() }),
-                false => Err(Failure::Unanswered(server, PATIENCE)),
-            },
-        };
-        Attempts(served.iter().map(attempt).collect())
-    }
 
     #[test]
     fn a_question_that_two_answer_is_no_move() {
@@ -215,17 +189,5 @@ mod tests {
         };
         assert_eq!(owners(&observed(&[&[a], &[], &[b, a], &[b, b]])), [a, b]);
         assert_eq!(owners(&observed(&[&[a], &[b], &[a]])), [a, b, a]);
-    }
-
-    #[test]
-    fn a_service_that_never_comes_back_is_a_gap_until_the_end() {
-        let between = attempts(&[(0, true), (10, false), (20, false), (30, true), (40, true)]);
-        assert_eq!(unserved(&between), Duration::from_millis(30));
-        let before = attempts(&[(0, false), (10, false), (20, true)]);
-        assert_eq!(unserved(&before), Duration::from_millis(25));
-        let after = attempts(&[(0, true), (10, true), (20, false), (90, false)]);
-        assert_eq!(unserved(&after), Duration::from_millis(80));
-        let never = attempts(&[(0, false), (90, false)]);
-        assert_eq!(unserved(&never), Duration::from_millis(95));
     }
 }

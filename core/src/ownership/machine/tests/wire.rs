@@ -219,11 +219,9 @@ fn a_drain_without_a_successor_that_takes_ends_though_the_node_takes_no_part_any
     assert!(closed && !speaker.machine.state(address(1)).answers());
 }
 
-#[test]
-fn at_another_pace_an_inquiry_takes_as_long_as_was_chosen() {
-    let periods = Periods { ask: Span::millis(400), ..Periods::default() };
-    let mut machine = Machine::new(name("a"), "s".into());
-    machine = machine.choosing(Choices { periods, ..Choices::default() });
+/// A lone speaker that has just taken address 1, which nobody had.
+fn taken(choices: Choices) -> Speaker {
+    let machine = Machine::new(name("a"), "s".into()).choosing(choices);
     let (now, outputs, stored) = (Moment(1_000), Vec::new(), 1_000);
     let mut speaker = Speaker { machine, now, outputs, stored };
     speaker.feed(Input::Links(vec![link("a")]));
@@ -231,6 +229,29 @@ fn at_another_pace_an_inquiry_takes_as_long_as_was_chosen() {
     speaker.feed(Input::Leases(LeaseEvent::Listed(vec![], vec![])));
     speaker.store_session(true);
     speaker.store_claim(1);
+    speaker
+}
+
+#[test]
+fn who_is_to_ignore_conflicts_answers_at_once_and_beside_a_stranger() {
+    let stranger = || Input::Heard(Voice { answer: true, ..voice(1, Mac([9; 6])) });
+    for ignore_conflicts in [false, true] {
+        let mut speaker = taken(Choices { ignore_conflicts, ..Choices::default() });
+        let at_once = if ignore_conflicts { "Owner" } else { "Asking" };
+        assert_eq!(speaker.state(1), at_once);
+        assert_eq!(asked(&speaker, 1) > 0, !ignore_conflicts);
+        speaker.feed(stranger());
+        speaker.pass(1_000);
+        assert_eq!(speaker.state(1), at_once);
+        let told = |o: &Output| matches!(o, Output::Report(Report::Stranger { .. }));
+        assert_eq!(speaker.count(told), 1, "it is told all the same");
+    }
+}
+
+#[test]
+fn at_another_pace_an_inquiry_takes_as_long_as_was_chosen() {
+    let periods = Periods { ask: Span::millis(400), ..Periods::default() };
+    let mut speaker = taken(Choices { periods, ..Choices::default() });
     speaker.pass(399);
     assert_eq!(speaker.state(1), "Asking");
     speaker.pass(1);
