@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use anyhow::{Context, ensure};
+use clap::Parser;
 use herald_tests::lab::controlplane::assets;
 use serde_json::{Value, json};
 
@@ -117,6 +118,60 @@ fn the_component_for_tools_of_metallb_says_what_they_look_for() -> anyhow::Resul
         let container = &template["spec"]["containers"][0];
         ensure!(container["name"] == name, "{container}");
         ensure!(container["ports"][0] == json!({"name": "monitoring", "containerPort": 9120}));
+    }
+    Ok(())
+}
+
+/// What a workload's container is told, as its program understands it; its ports must be those that the container names.
+fn started_as<F: Parser>(
+    objects: &[Value],
+    kind: &str,
+    rights: &Value,
+    ports: impl FnOnce(F) -> anyhow::Result<[u16; 2]>,
+) -> anyhow::Result<()> {
+    let found = objects.iter().find(|object| object["kind"] == kind);
+    let container =
+        &found.with_context(|| format!("no {kind}"))?["spec"]["template"]["spec"]["containers"][0];
+    ensure!(container["securityContext"]["capabilities"] == *rights, "{container}");
+    let command = F::command();
+    let told = container["env"].as_array().into_iter().flatten().map(|of| &of["name"]);
+    let mut arguments = vec!["it".to_owned()];
+    for name in told {
+        let flag = command.get_arguments().find(|flag| {
+            flag.get_env().is_some_and(|env| Some(env) == name.as_str().map(AsRef::as_ref))
+        });
+        let flag = flag.with_context(|| format!("no flag of it is {name}"))?;
+        arguments.push(format!("--{}=a", flag.get_long().context("it is long")?));
+    }
+    let given = container["args"].as_array().into_iter().flatten();
+    arguments.extend(given.filter_map(Value::as_str).map(str::to_owned));
+    let [metrics, health] = ports(F::try_parse_from(arguments)?)?;
+    let expected = json!([
+        {"name": "monitoring", "containerPort": metrics},
+        {"name": "health", "containerPort": health},
+    ]);
+    ensure!(container["ports"] == expected, "{}", container["ports"]);
+    for probe in ["livenessProbe", "readinessProbe"] {
+        ensure!(container[probe]["httpGet"]["port"] == "health", "{container}");
+    }
+    Ok(())
+}
+
+#[test]
+fn each_program_understands_what_its_workload_tells_it_and_has_no_right_too_many()
+-> anyhow::Result<()> {
+    for (root, _) in ROOTS {
+        let objects = rendered(root)?;
+        let none = json!({"drop": ["ALL"]});
+        started_as(&objects, "Deployment", &none, |flags: herald_controller::settings::Flags| {
+            let endpoints = flags.settings().endpoints;
+            Ok([endpoints.metrics_port, endpoints.health_port])
+        })?;
+        let raw = json!({"drop": ["ALL"], "add": ["NET_RAW"]});
+        started_as(&objects, "DaemonSet", &raw, |flags: herald_speaker::settings::Flags| {
+            let endpoints = flags.settings()?.endpoints;
+            Ok([endpoints.metrics_port, endpoints.health_port])
+        })?;
     }
     Ok(())
 }
