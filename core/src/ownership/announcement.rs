@@ -34,7 +34,12 @@ struct Burst {
 impl Announcements {
     /// Begins a burst, the first announcement due at once, or as soon as the last one is old enough.
     pub fn start(&mut self, address: IpAddr, now: Moment) {
-        let last = self.bursts.get(&address).and_then(|burst| burst.last);
+        let known = self.bursts.get(&address);
+        if known.is_some_and(|burst| burst.last.is_none()) {
+            // It has its turn, and would only get a later one.
+            return;
+        }
+        let last = known.and_then(|burst| burst.last);
         let waits = last.map(|last| last + INTERVAL).filter(|due| *due > now);
         let due = waits.unwrap_or_else(|| self.turn(now));
         self.bursts.insert(address, Burst { last, left: ROUNDS });
@@ -120,6 +125,11 @@ mod tests {
         assert!(begun.values().all(|count| *count <= ABREAST));
         assert_eq!(begun.values().sum::<u32>(), 10_000);
         assert!(begun.len() <= 313, "{}", begun.len());
+        // What begins again before its turn has come keeps it.
+        let mut waiting = Announcements::default();
+        addresses().take(100).for_each(|address| waiting.start(address, Moment(50)));
+        waiting.start(IpAddr::V4(0.into()), Moment(50));
+        assert_eq!(waiting.pop_due(Moment(50)), Some(IpAddr::V4(0.into())));
         // One more, later, waits for nobody.
         addresses().for_each(|address| announcements.stop(address));
         announcements.start(A, Moment(5_000));

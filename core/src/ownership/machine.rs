@@ -140,8 +140,8 @@ pub struct Machine {
     /// From when on a list is wanted, until one is shown or the reason is gone.
     relist_at: Option<Moment>,
     relisted: Option<Moment>,
-    /// How often a list was asked for since a renewal was last shown.
-    relists: u64,
+    /// How often a list was asked for while a renewal was overdue, since one was last shown.
+    fruitless: u64,
     /// Addresses that this speaker owns and a rival was heard to use, and when it listed anew for that: only a list
     /// settles it (R9).
     rivals: BTreeMap<IpAddr, Option<Moment>>,
@@ -189,7 +189,7 @@ impl Machine {
             write_time: Span::ZERO,
             relist_at: None,
             relisted: None,
-            relists: 0,
+            fruitless: 0,
             rivals: BTreeMap::new(),
             refusals: Refusals::default(),
             confirmed: BTreeMap::new(),

@@ -32,13 +32,24 @@ pub struct Standing {
 /// The candidates of `vip` that could take it now, first the first: their session is open and stays, and a link that the
 /// advertisement allows has carrier, one that has the address on-link where any of them has one.
 pub fn order<'p>(address: IpAddr, vip: &'p Vip, view: &View) -> Vec<&'p NodeName> {
-    sorted(address, vip, view).into_iter().map(|(_, _, node)| node).collect()
+    sorted(address, vip, view, None).into_iter().map(|(_, _, node)| node).collect()
+}
+
+/// The first in the [`order`] as it will be once `leaver` says that it goes: until then it may be the only one that has the
+/// address on-link, and keep out all others.
+pub fn successor<'p>(
+    address: IpAddr,
+    vip: &'p Vip,
+    view: &View,
+    leaver: &NodeName,
+) -> Option<&'p NodeName> {
+    sorted(address, vip, view, Some(leaver)).into_iter().map(|(_, _, node)| node).next()
 }
 
 /// Those of the [`order`] to which `address` may move though its owner could keep it: they hear, and are not doubted.
 /// What is left undone where there is none does no harm; a move to another does.
 pub fn welcome<'p>(address: IpAddr, vip: &'p Vip, view: &View) -> Vec<&'p NodeName> {
-    let sorted = sorted(address, vip, view).into_iter();
+    let sorted = sorted(address, vip, view, None).into_iter();
     let welcome = sorted.filter(|(standing, _, _)| !standing.deaf && !standing.doubted);
     welcome.map(|(_, _, node)| node).collect()
 }
@@ -46,7 +57,7 @@ pub fn welcome<'p>(address: IpAddr, vip: &'p Vip, view: &View) -> Vec<&'p NodeNa
 /// The node to which `address` belongs by MetalLB's order among those that are [`welcome`] to it (R4, `--failback`): what
 /// the owner holds besides does not matter, so that all addresses of a Service go home together.
 pub fn home<'p>(address: IpAddr, vip: &'p Vip, view: &View) -> Option<&'p NodeName> {
-    sorted(address, vip, view)
+    sorted(address, vip, view, None)
         .into_iter()
         .filter(|(standing, _, _)| !standing.deaf && !standing.doubted)
         .min_by_key(|(standing, digest, node)| (standing.score, *digest, *node))
@@ -57,9 +68,11 @@ fn sorted<'p>(
     address: IpAddr,
     vip: &'p Vip,
     view: &View,
+    without: Option<&NodeName>,
 ) -> Vec<(Standing, [u8; 32], &'p NodeName)> {
     let first = vip.first.to_string();
     let mut standings: Vec<(Standing, [u8; 32], &NodeName)> = standings(address, vip, view)
+        .filter(|(_, node)| without != Some(*node))
         .map(|(standing, node)| (standing, digest(node, &first), node))
         .collect();
     if standings.iter().any(|(standing, _, _)| !standing.off_link) {

@@ -183,6 +183,9 @@ impl OwnSession {
         // What closes it is no renewal.
         if self.phase != Phase::Closing {
             self.unshown.pop_back();
+            // As if it had not been sent: the next one is due.
+            let last = self.unshown.back().or(self.shown.as_ref());
+            self.last_sent = last.map_or(Moment(0), |renewal| renewal.sent);
         }
         self.resting = now + REFUSED_REST;
     }

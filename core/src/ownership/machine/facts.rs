@@ -123,7 +123,7 @@ impl Machine {
     }
 
     fn successor(&self, address: IpAddr, vip: &Vip) -> Option<NodeName> {
-        order::order(address, vip, &self.view).into_iter().find(|node| **node != self.me).cloned()
+        order::successor(address, vip, &self.view, &self.me).cloned()
     }
 
     /// Whether anything but the loss of candidacy could move an address: most often nothing does, and looking is dear.

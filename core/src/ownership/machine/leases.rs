@@ -12,8 +12,8 @@ use crate::time::{Moment, Span};
 /// Between two consistent lists that this machine asks for.
 const RELIST_INTERVAL: Span = Span::secs(1);
 /// So many renew periods lie at most between two lists, where lists come and none shows a renewal of this speaker's own:
-/// the API server is slow, or stores nothing, and all speakers do the same to it.
-const PERIODS_BETWEEN_LISTS: u64 = 4;
+/// the API server is slow, or stores nothing, and all speakers do the same to it. Fewer than a session lasts.
+const PERIODS_BETWEEN_LISTS: u64 = 2;
 /// How long an owner that heard another speaker waits for a list before it only holds (R9).
 const RIVAL_SETTLED_WITHIN: Span = Span::millis(500);
 
@@ -43,7 +43,7 @@ impl Machine {
         let shown_before = self.session.shown_at();
         self.session.shown(&self.view);
         if self.session.shown_at() != shown_before {
-            self.relists = 0;
+            self.fruitless = 0;
             self.forget_overtaken(now);
         }
         self.relist_at =
@@ -153,9 +153,12 @@ impl Machine {
     /// When a list is to be asked for: because a write failed, a rival was heard or a renewal is not shown.
     pub(super) fn relist_due(&self) -> Option<Moment> {
         let wanted = [self.relist_at, self.session.overdue_at()].into_iter().flatten().min()?;
-        let interval = match self.relists {
-            0 | 1 => RELIST_INTERVAL,
-            more => self.period().times((more - 1).min(PERIODS_BETWEEN_LISTS)),
+        let rival = self.rivals.values().any(Option::is_none);
+        let interval = match self.fruitless {
+            more if more > 1 && !rival => {
+                self.period().times((more - 1).min(PERIODS_BETWEEN_LISTS))
+            }
+            _ => RELIST_INTERVAL,
         };
         Some(self.relisted.map_or(wanted, |last| wanted.max(last + interval)))
     }
@@ -170,7 +173,8 @@ impl Machine {
     pub(super) fn relist(&mut self, now: Moment) {
         if !self.left && self.relist_due().is_some_and(|at| now >= at) {
             self.relisted = Some(now);
-            self.relists = self.relists.saturating_add(1);
+            let overdue = self.session.overdue_at().is_some_and(|at| at <= now);
+            self.fruitless = self.fruitless.saturating_add(u64::from(overdue));
             for asked in self.rivals.values_mut() {
                 asked.get_or_insert(now);
             }

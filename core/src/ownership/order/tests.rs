@@ -172,6 +172,17 @@ fn who_is_off_link_is_in_the_order_only_where_nobody_is_beside() {
 }
 
 #[test]
+fn who_alone_has_the_address_on_link_has_a_successor_all_the_same() {
+    let mut scene = alike();
+    for node in ["a", "c"] {
+        scene.of(node).links[0].prefixes.clear();
+    }
+    assert_eq!(scene.order(), ["b"]);
+    let (vip, view) = (scene.vip(), scene.view());
+    assert_eq!(successor(address(1), &vip, &view, &name("b")), Some(&name("c")));
+}
+
+#[test]
 fn an_address_is_moved_to_none_that_is_deaf_doubted_or_off_link() {
     let spoil: [fn(&mut Session); 3] = [
         |session| session.links[0].deaf = true,

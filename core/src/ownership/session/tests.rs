@@ -216,6 +216,18 @@ fn a_refused_write_is_never_shown_and_the_next_is_made_a_second_later() {
 }
 
 #[test]
+fn a_refused_renewal_is_sent_again_a_second_later_and_the_speaker_stays_sure() {
+    let mut bench = Bench::open();
+    assert!(bench.drive(2_000).0.is_some());
+    bench.session.refused(Moment(2_001));
+    assert_eq!(bench.drive(2_999), (None, None));
+    let due = bench.session.next_deadline(&bench.view, &bench.links, PERIOD);
+    assert_eq!(due, Some(Moment(3_001)));
+    assert!(bench.write(3_001).is_some());
+    assert_eq!(bench.session.sure_until(), Some(Moment(6_001)));
+}
+
+#[test]
 fn when_many_sessions_end_at_once_those_that_stay_are_as_sure_as_they_were() {
     let mut bench = Bench::open();
     let (node_uid, links) = (bench.node_uid.clone(), bench.links.clone());
