@@ -23,7 +23,7 @@ use herald_core::name::NodeName;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client, Resource as _, ResourceExt as _};
+use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -106,10 +106,10 @@ fn owner(pod: Pod) -> OwnerReference {
 }
 
 /// Keeps the object of `component` as the newest verdict says; without one it touches nothing. Reads through `door`,
-/// writes by `client`. The caller spawns the task.
+/// writes through `writes`. The caller spawns the task.
 pub fn keep_state(
     door: &Door,
-    client: Client,
+    writes: Door,
     component: Component,
     verdict: watch::Receiver<Option<Verdict>>,
 ) -> impl Future<Output = Infallible> + Send + 'static {
@@ -121,7 +121,7 @@ pub fn keep_state(
     let namespace = component.namespace.clone();
     let feed = Feed::new(door.clone(), move |client| Api::namespaced(client, &namespace), settings);
     let keeper = Keeper {
-        api: Api::namespaced(client, &component.namespace),
+        writes,
         component,
         feed,
         verdict,
@@ -143,7 +143,7 @@ enum Part {
 }
 
 struct Keeper {
-    api: Api<ConfigurationState>,
+    writes: Door,
     component: Component,
     feed: Feed<ConfigurationState>,
     verdict: watch::Receiver<Option<Verdict>>,
@@ -245,7 +245,10 @@ impl Keeper {
 
     async fn write(&mut self, part: Part, verdict: Verdict) {
         let body = Patch::Apply(self.body(part, &verdict));
-        let (api, name) = (self.api.clone(), self.component.name.clone());
+        let visit = self.writes.enter();
+        let api: Api<ConfigurationState> =
+            Api::namespaced(visit.client.clone(), &self.component.namespace);
+        let name = self.component.name.clone();
         let params = PatchParams::apply(self.component.manager).force();
         let writing = async {
             match part {
@@ -266,8 +269,9 @@ impl Keeper {
             }
             Err(error) => {
                 tracing::debug!(error, name, ?part, "a ConfigurationState was not written");
-                // It may be gone, or stored all the same.
+                // It may be gone, or stored all the same; and another server may do better.
                 self.feed.list_anew();
+                self.writes.enter_anew(&visit);
                 let doubled = FIRST_WAIT.saturating_mul(1 << self.failures.min(16));
                 self.failures += 1;
                 doubled.min(LONGEST_WAIT).mul_f64(1.0 - rand::random::<f64>() / 2.0)

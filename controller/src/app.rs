@@ -118,7 +118,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> anyhow::
     let letters = bound::door(&clients, &leadership).context("connecting to the cluster")?;
     followers.spawn(follow_servers(&clients, [letters.clone()]));
     // Bound to the term as well: who wakes after another took over has nothing to say any more.
-    followers.spawn(keep_state(&clients.watches, letters.enter().client, component, verdicts));
+    followers.spawn(keep_state(&clients.watches, letters.clone(), component, verdicts));
     let mut election = tokio::spawn(election);
     let (events, writer) = recorder(clients.writes.clone(), COMPONENT, &name);
     let writer = tokio::spawn(writer);

@@ -358,6 +358,7 @@ impl Outbox {
         if outcome == Outcome::Overtaken {
             self.untell(letter, now);
         }
+        let pace = self.paces.get(&letter.subject).copied();
         let Some(sent) = self.sent.get_mut(&letter.subject) else { return Vec::new() };
         if sent.letter.version != letter.version || sent.state != State::InFlight {
             return Vec::new();
@@ -375,7 +376,10 @@ impl Outbox {
             }
             Outcome::Overtaken => sent.state = State::Overtaken(again),
             Outcome::Unclear => sent.state = State::Unclear(again),
-            Outcome::Refused => sent.state = State::Refused(again),
+            // Not before its object's pace allows it: what may go and is not queued is taken to be wanted no more.
+            Outcome::Refused => {
+                sent.state = State::Refused(pace.map_or(again, |pace| pace.max(again)));
+            }
         }
         sent.failures = sent.failures.saturating_add(1);
         Vec::new()

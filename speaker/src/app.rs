@@ -102,7 +102,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let (plan_tx, plans) = watch::channel(None);
     let (verdict, verdicts) = watch::channel(None);
     let component = Component::speaker(&namespace, &node, settings.pod);
-    let keeping = keep_state(&clients.watches, clients.writes.clone(), component, verdicts);
+    let keeping = keep_state(&clients.watches, clients.leases.clone(), component, verdicts);
     tasks.spawn(async move { match keeping.await {} });
     let said = Said { plans: plan_tx, verdict, figures: figures.clone() };
     tasks.spawn(plan_on_change(planner, caches, dirty, said, planning));

@@ -32,7 +32,7 @@ fn controller() -> Component {
 fn rig(fake: Fake, component: Component) -> Rig {
     let (verdict, verdicts) = watch::channel(None);
     let path = format!("{STATES}/{}", component.name);
-    let keeper = tokio::spawn(keep_state(&fake.door(), fake.client(), component, verdicts));
+    let keeper = tokio::spawn(keep_state(&fake.door(), fake.door(), component, verdicts));
     Rig { fake, path, verdict, keeper }
 }
 

@@ -174,6 +174,17 @@ async fn what_was_refused_and_is_wanted_no_more_asks_for_no_further_plan() {
     assert_eq!(outbox.wake(), None);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_of_a_configuration_may_go_no_sooner_than_its_pace() {
+    let mut outbox = Outbox::default();
+    let (letter, now) = (judging("9", &judgement(1, 0)), Instant::now());
+    outbox.send(&letter, now);
+    outbox.ended(&letter, Outcome::Refused, now);
+    let due = outbox.wake().unwrap();
+    assert!(due >= now + PACE);
+    assert_eq!(outbox.opens(&letter.subject, &letter.content, due), Some(due), "and so is queued");
+}
+
 /// An admission webhook may strip all that a letter would change.
 #[tokio::test(start_paused = true)]
 async fn what_changes_nothing_claims_nothing_and_keeps_back_no_letter_that_says_something_else() {
