@@ -62,7 +62,7 @@ pub enum ConnectError {
 pub struct Clients {
     /// For lists and watches, which set their own deadlines.
     pub watches: Door,
-    /// For Leases: their answers are waited for shorter than anything depends on them.
+    /// For Leases: their answers are waited for shorter than anything depends on them; and for what a speaker says of itself.
     pub leases: Door,
     /// For all other reads and writes: each ends after 10 s at the latest, and none is sent twice.
     pub writes: Client,

@@ -47,21 +47,26 @@ pub fn successor<'p>(
 }
 
 /// Those of the [`order`] to which `address` may move though its owner could keep it: they hear, and are not doubted.
-/// What is left undone where there is none does no harm; a move to another does.
+/// A move that is not made does no harm; one to another node does.
 pub fn welcome<'p>(address: IpAddr, vip: &'p Vip, view: &View) -> Vec<&'p NodeName> {
-    let sorted = sorted(address, vip, view, None).into_iter();
-    let welcome = sorted.filter(|(standing, _, _)| !standing.deaf && !standing.doubted);
-    welcome.map(|(_, _, node)| node).collect()
+    welcomed(address, vip, view).map(|(_, _, node)| node).collect()
 }
 
 /// The node to which `address` belongs by MetalLB's order among those that are [`welcome`] to it (R4, `--failback`): what
 /// the owner holds besides does not matter, so that all addresses of a Service go home together.
 pub fn home<'p>(address: IpAddr, vip: &'p Vip, view: &View) -> Option<&'p NodeName> {
-    sorted(address, vip, view, None)
-        .into_iter()
-        .filter(|(standing, _, _)| !standing.deaf && !standing.doubted)
+    welcomed(address, vip, view)
         .min_by_key(|(standing, digest, node)| (standing.score, *digest, *node))
         .map(|(_, _, node)| node)
+}
+
+fn welcomed<'p>(
+    address: IpAddr,
+    vip: &'p Vip,
+    view: &View,
+) -> impl Iterator<Item = (Standing, [u8; 32], &'p NodeName)> + use<'p> {
+    let sorted = sorted(address, vip, view, None).into_iter();
+    sorted.filter(|(standing, _, _)| !standing.deaf && !standing.doubted)
 }
 
 fn sorted<'p>(
