@@ -181,15 +181,7 @@ async fn announced_at_once(scene: &Scene<'_>, backend: &Backend) -> anyhow::Resu
             .into_iter()
             .find(|line| line.field("key") == wrote && line.field("outcome").starts_with("Stored"));
         let stored = stored.context("its write is in the log")?.at;
-        // The table of answers comes first: an answer may be seen, and nothing announced yet.
-        let first = scene
-            .lab
-            .await_condition("it is announced", SETTLE, async || {
-                let seen = prober.seen(vip)?;
-                let first = seen.announced_after(began, owner.lan_mac()).context("not yet")?;
-                Ok(first.at)
-            })
-            .await?;
+        let first = scene.await_announcement(&prober, vip, owner, began).await?;
         after.push(millis(stored, first));
     }
     after.sort_by(f64::total_cmp);

@@ -1,14 +1,16 @@
 //! An owner that dies without a word: its speaker is killed, or its node loses its power.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, ensure};
+use herald_core::ownership::record::Holder;
 use herald_tests::lab::Lab;
 use herald_tests::lab::node::Node;
 use herald_tests::lab::prober::Prober;
 
-use crate::scene::{ASKS, REPLACED_WITHIN, Scene, one_voice};
+use crate::scene::{ASKS, REPLACED_WITHIN, SETTLE, Scene, one_voice};
 
 const VIPS: [&str; 2] = ["192.168.112.1", "fd00:99::112:1"];
 
@@ -24,16 +26,16 @@ async fn a_dead_owner_is_replaced_in_a_second_and_a_restarted_one_takes_nothing_
         scene.await_sessions(lab.nodes()).await?;
         let prober = lab.probe(&vips, ASKS).await?;
         let owner = scene.await_owner(&prober, &vips).await?;
-        let owner = restarted(&scene, &prober, &vips, owner).await?;
-        let dead = owner;
-        let owner = replaced(&scene, &prober, &vips, dead, "SIGKILL", async || {
+        restarted(&scene, &prober, &vips, owner).await?;
+        let dead = scene.await_owner(&prober, &vips[..1]).await?;
+        replaced(&scene, &prober, &vips, dead, "SIGKILL", async || {
             lab.speaker(dead).context("runs")?.kill()
         })
         .await?;
         scene.speak_on(dead)?;
         scene.await_sessions(lab.nodes()).await?;
-        replaced(&scene, &prober, &vips, owner, "power loss", async || lab.power_loss(owner))
-            .await?;
+        let dead = scene.await_owner(&prober, &vips[..1]).await?;
+        replaced(&scene, &prober, &vips, dead, "power loss", async || lab.power_loss(dead)).await?;
         for (vip, seen) in prober.finish().await? {
             one_voice(vip, &seen)?;
         }
@@ -42,46 +44,57 @@ async fn a_dead_owner_is_replaced_in_a_second_and_a_restarted_one_takes_nothing_
     .await
 }
 
-/// The owner's speaker dies and is back at once: another has taken over by then, or does so soon, and keeps what it took.
-async fn restarted<'l>(
-    scene: &Scene<'l>,
+/// The owner's speaker dies and is back at once: who is first to take each address then, its former node among them (R4),
+/// does so soon and keeps it.
+async fn restarted(
+    scene: &Scene<'_>,
     prober: &Prober,
     vips: &[IpAddr],
     owner: &Node,
-) -> anyhow::Result<&'l Node> {
+) -> anyhow::Result<()> {
     let began = SystemTime::now();
+    let before = scene.holders().await?;
     scene.lab.speaker(owner).context("runs")?.kill()?;
     scene.speak_on(owner)?;
-    let next = scene.await_owner_but(prober, vips, Some(owner)).await?;
+    let retaken = async || -> anyhow::Result<BTreeMap<IpAddr, Holder>> {
+        let holders = scene.holders().await?;
+        ensure!(holders.iter().all(|(vip, holder)| before.get(vip) != Some(holder)), "{holders:?}");
+        Ok(holders)
+    };
+    let holders = scene.lab.await_condition("others hold them", SETTLE, retaken).await?;
     scene.await_sessions(scene.lab.nodes()).await?;
     scene.observe(prober, vips[0], Duration::from_secs(2)).await?;
-    for &vip in vips {
-        let seen = prober.seen(vip)?.between(began, SystemTime::now());
+    ensure!(scene.holders().await? == holders, "an address moved again");
+    for (vip, holder) in &holders {
+        let seen = prober.seen(*vip)?.between(began, SystemTime::now());
         eprintln!("restart: {vip} unanswered for {:.2?}", seen.longest_gap());
         ensure!(seen.longest_gap() <= REPLACED_WITHIN);
-        ensure!(seen.owner() == Some(next.lan_mac()), "{vip} moved again");
+        let answers = scene.node_of(seen.owner().context("answered")?)?;
+        ensure!(holder.node == answers.name().into(), "{vip} is answered by {}", answers.name());
     }
-    Ok(next)
+    Ok(())
 }
 
-/// `kill` ends the owner `dead`: who answers next, in time and for all.
-async fn replaced<'l>(
-    scene: &Scene<'l>,
+/// `kill` ends `dead`, which owns some of `vips` at least: who answers next for those, in time.
+async fn replaced(
+    scene: &Scene<'_>,
     prober: &Prober,
     vips: &[IpAddr],
     dead: &Node,
     how: &str,
     kill: impl AsyncFnOnce() -> anyhow::Result<()>,
-) -> anyhow::Result<&'l Node> {
+) -> anyhow::Result<()> {
+    let holders = scene.holders().await?;
+    let owned = vips.iter().filter(|vip| holders[vip].node == dead.name().into());
     let began = SystemTime::now();
     kill().await?;
-    let next = scene.await_owner_but(prober, vips, Some(dead)).await?;
-    for &vip in vips {
+    for &vip in owned {
+        let next = scene.await_owner_but(prober, &[vip], Some(dead)).await?;
         let seen = prober.seen(vip)?.between(began, SystemTime::now());
         let gap = seen.longest_gap();
         eprintln!("{how}: {vip} from {} to {}: {gap:.2?}", dead.name(), next.name());
         ensure!(gap <= REPLACED_WITHIN, "{vip} was not answered for {gap:?}");
-        ensure!(seen.announced_after(began, next.lan_mac()).is_some(), "{vip} not announced");
+        scene.await_announcement(prober, vip, next, began).await?;
     }
-    Ok(next)
+    Ok(())
 }

@@ -137,8 +137,8 @@ async fn an_address_that_a_stranger_has_is_told_of_and_not_announced() -> anyhow
         }
         let left = SystemTime::now();
         let owner = scene.await_owner(&prober, &vips).await?;
-        for (vip, seen) in prober.finish().await? {
-            let told = seen.announced_after(began, owner.lan_mac()).context("announced")?.at;
+        for vip in vips {
+            let told = scene.await_announcement(&prober, vip, owner, began).await?;
             eprintln!("{vip} announced {:.0} ms after the stranger left", millis(left, told));
             ensure!(told > left && told.duration_since(left)? <= ANNOUNCED_AGAIN);
         }

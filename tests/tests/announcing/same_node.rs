@@ -120,13 +120,7 @@ async fn unplugged(
     let back = SystemTime::now();
     network.replug(Segment::Lan, next.name())?;
     for &vip in vips {
-        let announced = scene
-            .lab
-            .await_condition("it is announced anew", SETTLE, async || {
-                let seen = prober.seen(vip)?;
-                Ok(seen.announced_after(back, next.lan_mac()).context("not yet")?.at)
-            })
-            .await?;
+        let announced = scene.await_announcement(prober, vip, next, back).await?;
         let after = millis(back, announced);
         eprintln!("cable back: {vip} announced after {after:.0} ms");
         ensure!(after <= ANNOUNCED_WITHIN, "{vip}: {after} ms");

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, ensure};
 use futures::future::try_join_all;
-use herald_core::ownership::record::{Claim, Session};
+use herald_core::ownership::record::{Claim, Holder, Session};
 use herald_core::wire::Mac;
 use herald_tests::lab::Lab;
 use herald_tests::lab::endpoint::Endpoint;
@@ -115,6 +115,12 @@ impl<'l> Scene<'l> {
         self.lab.claims().await
     }
 
+    /// Whose the claims are.
+    pub(crate) async fn holders(&self) -> anyhow::Result<BTreeMap<IpAddr, Holder>> {
+        let claims = self.claims().await?.into_iter();
+        Ok(claims.map(|(vip, claim)| (vip, claim.holder)).collect())
+    }
+
     pub(crate) async fn sessions(&self) -> anyhow::Result<BTreeMap<String, Session>> {
         self.lab.sessions().await
     }
@@ -169,6 +175,23 @@ impl<'l> Scene<'l> {
         let seen = prober.seen(vip)?;
         let latest = seen.asks.iter().rev().take(5).find_map(|ask| ask.answers.last());
         Ok(latest.with_context(|| format!("nobody answers for {vip}"))?.mac)
+    }
+
+    /// Waits until `owner` has announced `vip` since `since`, and returns when it first did. The table of answers comes
+    /// before the announcement: an answer may be seen, and nothing announced yet.
+    pub(crate) async fn await_announcement(
+        &self,
+        prober: &Prober,
+        vip: IpAddr,
+        owner: &Node,
+        since: SystemTime,
+    ) -> anyhow::Result<SystemTime> {
+        self.lab
+            .await_condition(&format!("{vip} is announced"), SETTLE, async || {
+                let seen = prober.seen(vip)?;
+                Ok(seen.announced_after(since, owner.lan_mac()).context("not yet")?.at)
+            })
+            .await
     }
 
     /// Waits until the prober, which asks for `vip`, has done so for `span` longer, whatever is answered.
