@@ -89,7 +89,7 @@ impl Server {
         loop {
             let log = || fs::read_to_string(self.folder.join("kube-apiserver.log"));
             ensure!(self.apiserver.try_wait()?.is_none(), "it ended: {}", log()?);
-            let error = match self.try_namespace().await {
+            let error = match self.try_ready().await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -98,11 +98,19 @@ impl Server {
         }
     }
 
-    async fn try_namespace(&self) -> Result<()> {
+    async fn try_ready(&self) -> Result<()> {
         let api: Api<Namespace> = Api::all(self.clients().await?.writes);
         let metadata = ObjectMeta { name: Some("herald".to_owned()), ..ObjectMeta::default() };
         let namespace = Namespace { metadata, ..Namespace::default() };
-        api.create(&PostParams::default(), &namespace).await?;
+        match api.create(&PostParams::default(), &namespace).await {
+            Ok(_) => {}
+            // By an attempt before.
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+            Err(error) => return Err(error.into()),
+        }
+        // It serves before all that it does at first is done.
+        let ready = http::Request::get("/readyz").body(Vec::new())?;
+        self.clients().await?.writes.request_text(ready).await?;
         Ok(())
     }
 }

@@ -7,7 +7,6 @@ use herald_core::ownership::claim::State;
 use herald_core::ownership::record::{ClosedWhy, LeaseWrite};
 
 use crate::faults::Ailment;
-use crate::mutations::Rule;
 use crate::settings::{NODES, Setting, index};
 use crate::world::{Api, World};
 
@@ -97,14 +96,14 @@ pub(crate) struct Ledger {
     disturbed: Option<u64>,
     pub(crate) healthy: Option<u64>,
     pub(crate) broken: Option<Broken>,
-    /// Only this is looked for: a rule is switched off, and other things break as well.
+    /// Only this is looked for, if anything.
     sought: Option<Broken>,
 }
 
 impl Ledger {
     pub(crate) fn new(setting: &Setting) -> Self {
         let accounts = setting.vips().map(|_| Account::default()).collect();
-        Self { accounts, sought: setting.without.map(Rule::prevents), ..Self::default() }
+        Self { accounts, sought: setting.sought, ..Self::default() }
     }
 
     fn breach(&mut self, broken: Broken) {

@@ -27,6 +27,7 @@ use stateright::{Checker, HasDiscoveries, Model};
 use crate::canon::fingerprint;
 use crate::explorer::{Choice, PROPERTY, Scope, tell};
 use crate::faults::{Ailment, Breadth};
+use crate::ledger::Broken;
 use crate::settings::Setting;
 
 mod canon;
@@ -113,6 +114,7 @@ fn probing_faster_than_a_pause_is_noticed_lets_two_answer() {
     let pace = Periods { probe, ask, ..Periods::default() };
     assert!(pace.checked().is_err());
     let setting = Setting::new([0, 700, 1_400], [5, 5, 5], 1).at(pace);
+    let setting = setting.seeking(Broken::AnsweredAfterAPause);
     let pauses =
         Choice { breadth: Breadth::All, ailments: Some(|of| matches!(of, Ailment::Suspended(_))) };
     let scope = Scope::new(setting, vec![pauses]).within(PERIOD, Span::ZERO);

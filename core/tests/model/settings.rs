@@ -11,6 +11,7 @@ use herald_core::ownership::record::Link;
 use herald_core::why::announcement::Unfit;
 use herald_core::wire::Mac;
 
+use crate::ledger::Broken;
 use crate::mutations::Rule;
 
 /// How many nodes there are.
@@ -30,6 +31,8 @@ pub(crate) struct Setting {
     pub(crate) periods: Periods,
     /// The rule that is switched off.
     pub(crate) without: Option<Rule>,
+    /// Only this is looked for; where a rule is switched off or a pace is no good, other things may break as well.
+    pub(crate) sought: Option<Broken>,
     /// Each node's plan, and what it is while the endpoint is away from each of the nodes.
     plans: BTreeMap<(usize, Option<usize>), Arc<Plan>>,
 }
@@ -42,7 +45,15 @@ impl Setting {
                 plans.insert((me, away), Arc::new(plan(me, away, vips)));
             }
         }
-        Self { starts, delays, vips, periods: Periods::default(), without: None, plans }
+        Self {
+            starts,
+            delays,
+            vips,
+            periods: Periods::default(),
+            without: None,
+            sought: None,
+            plans,
+        }
     }
 
     /// The same at another pace.
@@ -50,9 +61,14 @@ impl Setting {
         Self { periods, ..self }
     }
 
-    /// The same, a rule switched off.
+    /// The same, a rule switched off; what it prevents is looked for.
     pub(crate) fn without(self, rule: Rule) -> Self {
-        Self { without: Some(rule), ..self }
+        Self { without: Some(rule), ..self }.seeking(rule.prevents())
+    }
+
+    /// The same, and only this is looked for.
+    pub(crate) fn seeking(self, broken: Broken) -> Self {
+        Self { sought: Some(broken), ..self }
     }
 
     /// What node `me` plans while the first address's endpoint is on every node but `away`.

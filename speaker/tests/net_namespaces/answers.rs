@@ -171,7 +171,7 @@ fn a_link_that_comes_back_is_answered_on_again_without_being_asked_for() {
 #[test]
 fn a_question_that_waited_too_long_in_the_socket_is_not_answered() {
     let (node, neighbour) = pair_with_prefixes();
-    let answer_within = Duration::from_millis(50);
+    let answer_within = Duration::from_millis(500);
     let settings = Settings { answer_within, stalled_after: Duration::MAX };
     let speaker = Speaker::with(&node, settings);
     let [vip, other] = [VIPS[0], OTHERS[0]];

@@ -12,10 +12,11 @@ use super::*;
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// A port that was free a moment ago.
-async fn free_port() -> u16 {
-    let probe = TcpListener::bind((LOOPBACK, 0)).await.expect("loopback has a free port");
-    probe.local_addr().expect("it is bound").port()
+/// Two ports that were free a moment ago: both are held until both are known.
+async fn free_ports() -> [u16; 2] {
+    let bind = async || TcpListener::bind((LOOPBACK, 0)).await.expect("loopback has a free port");
+    let held = [bind().await, bind().await];
+    held.map(|probe| probe.local_addr().expect("it is bound").port())
 }
 
 async fn ask(port: u16, path: &str) -> io::Result<String> {
@@ -34,7 +35,7 @@ fn endpoints(metrics_port: u16, health_port: u16) -> Endpoints {
 
 #[tokio::test]
 async fn each_port_has_its_own_pages_until_the_stop() {
-    let (metrics_port, health_port) = (free_port().await, free_port().await);
+    let [metrics_port, health_port] = free_ports().await;
     let health = Health::new();
     health.ready_when("services", || Err("not listed yet".to_owned()));
     let (stop, stopped) = oneshot::channel::<()>();
@@ -60,7 +61,7 @@ async fn each_port_has_its_own_pages_until_the_stop() {
 
 #[tokio::test]
 async fn one_port_for_both_has_all_pages() {
-    let port = free_port().await;
+    let [port, _] = free_ports().await;
     let registry = Arc::new(metrics::registry());
     let never = std::future::pending();
     let task = serve(endpoints(port, port), registry, Health::new(), never).await;
