@@ -37,11 +37,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use futures::future::try_join_all;
 use tokio::io::AsyncWriteExt;
 
@@ -62,7 +62,7 @@ use self::steady::Steady;
 
 /// The client's number on the LAN.
 const CLIENT_HOST: u8 = 200;
-/// Long enough for kube-proxy's first work while the machine compiles something.
+/// Long enough for kube-proxy to begin while the machine compiles something.
 const PROXY_START: Duration = Duration::from_secs(60);
 
 /// A running cluster. See the module's documentation.
@@ -235,6 +235,22 @@ impl Lab {
         self.kubectl_with(arguments, "").await
     }
 
+    /// Whether kubectl says that something may be done: `question` is what `kubectl auth can-i` is asked, a verb and what it
+    /// is done to. An error when it says neither yes nor no.
+    pub async fn can_i(&self, question: &[&str]) -> anyhow::Result<bool> {
+        let asked = [&["auth", "can-i"], question].concat();
+        // It says "no" by its status too.
+        let output = self.kubectl_output(&asked, "").await?;
+        match String::from_utf8_lossy(&output.stdout).trim() {
+            "yes" => Ok(true),
+            said if said.split_whitespace().next() == Some("no") => Ok(false),
+            said => {
+                let why = String::from_utf8_lossy(&output.stderr);
+                bail!("kubectl {}: {said:?}, {}", asked.join(" "), why.trim())
+            }
+        }
+    }
+
     /// Applies a manifest in YAML or JSON, of one or several documents.
     pub async fn apply(&self, manifest: &str) -> anyhow::Result<()> {
         self.kubectl_with(&["apply", "--server-side", "--force-conflicts", "-f", "-"], manifest)
@@ -243,6 +259,14 @@ impl Lab {
     }
 
     async fn kubectl_with(&self, arguments: &[&str], input: &str) -> anyhow::Result<String> {
+        let Output { status, stdout, stderr } = self.kubectl_output(arguments, input).await?;
+        let said = String::from_utf8_lossy(&stderr);
+        ensure!(status.success(), "kubectl {}: {status}: {}", arguments.join(" "), said.trim());
+        Ok(String::from_utf8_lossy(&stdout).into_owned())
+    }
+
+    /// What kubectl says of `arguments`, whether it succeeds or not.
+    async fn kubectl_output(&self, arguments: &[&str], input: &str) -> anyhow::Result<Output> {
         let told = || format!("kubectl {}", arguments.join(" "));
         let mut child = tokio::process::Command::new(self.plane.assets().join("kubectl"))
             .arg("--kubeconfig")
@@ -263,10 +287,7 @@ impl Lab {
             stdin.write_all(input.as_bytes()).await.ok();
         };
         let ((), output) = futures::future::join(write, child.wait_with_output()).await;
-        let output = output.with_context(told)?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{}: {}: {}", told(), output.status, said.trim());
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        output.with_context(told)
     }
 
     /// As [`wait::await_condition`], and an error tells the last lines of what runs on the nodes.
@@ -297,7 +318,7 @@ impl Lab {
         Ok(proxy)
     }
 
-    /// Waits until the kube-proxy of `node` says that it has done its first work.
+    /// Waits until the kube-proxy of `node` says that it is well: which it is while it begins, too.
     pub async fn proxy_ready(&self, node: &Node) -> anyhow::Result<()> {
         let health = SocketAddr::from(([127, 0, 0, 1], PROXY_HEALTH_PORT));
         let what = format!("kube-proxy of {} is healthy", node.name());

@@ -189,6 +189,8 @@ fn succeeded(output: &Output) -> anyhow::Result<()> {
 }
 
 /// Ends what labs left behind whose process was killed: their namespaces, whoever still runs in those, their folders.
+///
+/// Only for who has the machine's turn and no lab yet.
 pub(super) fn sweep() -> anyhow::Result<()> {
     for name in left_behind(Path::new(NAMES))? {
         for pid in inhabitants(&name)? {
@@ -204,7 +206,8 @@ pub(super) fn sweep() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The entries of `folder` that belong to a lab whose process is dead.
+/// The entries of `folder` that belong to a lab whose process is dead: or has the number of this one, as happens where a
+/// container begins anew and keeps its files.
 fn left_behind(folder: &Path) -> anyhow::Result<Vec<String>> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Ok(Vec::new());
@@ -213,7 +216,7 @@ fn left_behind(folder: &Path) -> anyhow::Result<Vec<String>> {
     for entry in entries {
         let name = entry.with_context(|| format!("read {}", folder.display()))?.file_name();
         let Some(name) = name.to_str() else { continue };
-        if owner(name).is_some_and(|pid| !alive(pid)) {
+        if owner(name).is_some_and(|pid| pid == std::process::id() || !alive(pid)) {
             names.push(name.to_owned());
         }
     }
@@ -262,15 +265,18 @@ mod tests {
 
     #[test]
     fn only_what_dead_processes_left_is_swept() {
-        let folder = std::env::temp_dir().join(format!("{PREFIX}-{}-sweep", std::process::id()));
+        let folder = std::env::temp_dir().join(format!("herald-sweep-{}", std::process::id()));
+        let of = |pid: u32| format!("{PREFIX}-{pid}-0-node1");
         // Above the largest pid that a kernel gives out (2^22).
-        let dead = format!("{PREFIX}-4194305-0-node1");
-        let living = format!("{PREFIX}-{}-0-node1", std::process::id());
-        for name in [&dead, &living, &"unrelated".to_owned()] {
+        let (dead, own, living) = (of(4_194_305), of(std::process::id()), of(1));
+        for name in [&dead, &own, &living, &"unrelated".to_owned()] {
             fs::create_dir_all(folder.join(name)).expect("a folder in the temporary one");
         }
-        let left = left_behind(&folder).expect("a readable folder");
+        let mut left = left_behind(&folder).expect("a readable folder");
         fs::remove_dir_all(&folder).expect("just created");
-        assert_eq!(left, [dead]);
+        left.sort_unstable();
+        let mut expected = [dead, own];
+        expected.sort_unstable();
+        assert_eq!(left, expected);
     }
 }
