@@ -8,6 +8,7 @@
 //! fault befalls all requests that fit, from [`Relay::inflict`] until what that returned is dropped. All others who are
 //! in the lab reach the API server directly, so that a test sees what is stored.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -114,6 +115,7 @@ struct Inflicted {
     fits: Box<dyn Fn(&Asked) -> bool + Send>,
     fault: Fault,
     hits: usize,
+    struck: BTreeSet<(IpAddr, String)>,
 }
 
 /// A fault that lasts until this is dropped.
@@ -126,9 +128,17 @@ pub struct Infliction {
 impl Infliction {
     /// How many requests, or watches that ran, it has befallen.
     pub fn hits(&self) -> usize {
+        self.count(|fault| fault.hits)
+    }
+
+    /// How many it has befallen that differ in who asked or for what: however often one watch is tried again, it is one.
+    pub fn struck(&self) -> usize {
+        self.count(|fault| fault.struck.len())
+    }
+
+    fn count(&self, of: impl Fn(&Inflicted) -> usize) -> usize {
         let state = self.relay.state();
-        let own = state.faults.iter().find(|fault| fault.number == self.number);
-        own.map_or(0, |fault| fault.hits)
+        state.faults.iter().find(|fault| fault.number == self.number).map_or(0, of)
     }
 }
 
@@ -174,7 +184,13 @@ impl Relay {
         let mut state = self.state();
         state.inflictions += 1;
         let number = state.inflictions;
-        state.faults.push(Inflicted { number, fits: Box::new(fits), fault, hits: 0 });
+        state.faults.push(Inflicted {
+            number,
+            fits: Box::new(fits),
+            fault,
+            hits: 0,
+            struck: BTreeSet::new(),
+        });
         drop(state);
         self.0.inflicted.send_replace(());
         Infliction { relay: self.clone(), number }
@@ -195,6 +211,7 @@ impl Relay {
         let mut faults = state.faults.iter_mut().filter(|fault| can(fault.fault));
         let fault = faults.find(|fault| (fault.fits)(asked))?;
         fault.hits += 1;
+        fault.struck.insert((asked.from, asked.path.clone()));
         Some(fault.fault)
     }
 

@@ -22,8 +22,7 @@ pub(crate) async fn without_the_kind_of_pools_it_waits(stage: &Stage<'_>) -> any
     stage.lab.kubectl(&["delete", "crd/ipaddresspools.metallb.io", "--wait"]).await?;
     stage.controller(0)?;
     waits_for(stage, "IPAddressPool").await?;
-    let early = stage.ask("early", json!({})).await?;
-    is_patient(stage, &early).await?;
+    is_patient(stage).await?;
     install_kinds(stage).await?;
     stage
         .lab
@@ -47,8 +46,7 @@ pub(crate) async fn without_the_kind_of_advertisements_all_wait(
     let speaker = stage.lab.start_speaker(node, &[])?;
     waits_for(stage, "L2Advertisement").await?;
     speaker_says(stage, node, 503, &format!("L2Advertisements: {UNKNOWN}")).await?;
-    let early = stage.ask("early", json!({})).await?;
-    is_patient(stage, &early).await?;
+    is_patient(stage).await?;
     install_kinds(stage).await?;
     stage.has("early", &["192.168.112.0"]).await?;
     is_ready(stage).await?;
@@ -73,12 +71,23 @@ async fn waits_for(stage: &Stage<'_>, kind: &str) -> anyhow::Result<()> {
         .await
 }
 
-/// It is well, and has written nothing to the Service.
-async fn is_patient(stage: &Stage<'_>, early: &Service) -> anyhow::Result<()> {
+/// A Service comes early, and is seen. The controller is well, and writes nothing to it.
+async fn is_patient(stage: &Stage<'_>) -> anyhow::Result<()> {
+    let seen = async || stage.series(0, "metallb_k8s_client_updates_total").await;
+    let before = seen().await?;
+    let early = stage.ask("early", json!({})).await?;
+    stage
+        .lab
+        .await_condition("the Service is seen", SETTLE, async || {
+            let now = seen().await?;
+            ensure!(now > before, "{now} objects were read");
+            Ok(())
+        })
+        .await?;
     let (status, text) = stage.reads(0, HEALTHY).await?;
     ensure!(status == 200, "to wait is not to be sick: {text}");
     let now = stage.services.get(&early.name_any()).await?;
-    ensure!(now == *early, "nothing is written before all is known");
+    ensure!(now == early, "nothing is written before all is known");
     Ok(())
 }
 

@@ -170,6 +170,14 @@ pub(crate) async fn another_class_is_not_touched(stage: &Stage<'_>) -> anyhow::R
     stage.ask("ours", json!({})).await?;
     stage.has_any("ours").await?;
     stage.stays(&theirs).await?;
+    // Events come some time after.
+    stage
+        .lab
+        .await_condition("ours is told of", SETTLE, async || {
+            ensure!(!stage.told_in("default", "ours").await?.is_empty());
+            Ok(())
+        })
+        .await?;
     stage.is_told("default", "theirs", &[]).await?;
     stage.is_told("default", "other-type", &[]).await
 }

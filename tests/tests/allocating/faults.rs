@@ -18,6 +18,8 @@ const THROTTLED: Duration = Duration::from_secs(5);
 const BACK_TO_WORK: Duration = Duration::from_secs(15);
 /// A watch that died unnoticed is given up 33 s after it began.
 const WATCH_GIVEN_UP: Duration = Duration::from_secs(40);
+/// What two controllers watch: five kinds each, the Lease, the API servers, and its ConfigurationState.
+const WATCHES: usize = 16;
 /// Services that are created during a fault: more than are written at a time, so that the last of them are reached only
 /// if nobody waits for ever for the answers to the first.
 const SEVERAL: usize = 24;
@@ -59,19 +61,19 @@ impl Tale<'_> {
         &self,
         fault: Fault,
         fits: impl Fn(&Asked) -> bool + Send + 'static,
-        enough: impl Fn(usize, Duration) -> bool,
+        enough: impl Fn(&Infliction, Duration) -> bool,
     ) -> anyhow::Result<()> {
         let inflict = async || Ok(self.relay.inflict(fault, fits));
         self.befalls(inflict, Until::Enough, enough).await
     }
 
-    /// Has Services created while a fault lasts, until it is `enough`, which is asked with its hits and how long it has
+    /// Has Services created while a fault lasts, until it is `enough`, which is asked with the fault and how long it has
     /// lasted. No Service is lost or doubled, and none is written to more than once.
     async fn befalls(
         &self,
         inflict: impl AsyncFnOnce() -> anyhow::Result<Infliction>,
         until: Until,
-        enough: impl Fn(usize, Duration) -> bool,
+        enough: impl Fn(&Infliction, Duration) -> bool,
     ) -> anyhow::Result<()> {
         let history = self.stage.history().await?;
         let before = self.ask("before").await?;
@@ -111,12 +113,12 @@ impl Tale<'_> {
         &self,
         inflicted: &Infliction,
         begun: Instant,
-        enough: impl Fn(usize, Duration) -> bool,
+        enough: impl Fn(&Infliction, Duration) -> bool,
     ) -> anyhow::Result<()> {
         let lab = self.stage.lab;
         lab.await_condition("the fault has lasted long enough", SETTLE, async || {
             let (hits, lasted) = (inflicted.hits(), begun.elapsed());
-            ensure!(hits > 0 && enough(hits, lasted), "{hits} hits in {lasted:?}");
+            ensure!(hits > 0 && enough(inflicted, lasted), "{hits} hits in {lasted:?}");
             Ok(())
         })
         .await
@@ -137,8 +139,8 @@ pub(crate) async fn faults_that_end_are_outlived(stage: &Stage<'_>) -> anyhow::R
     let processes = [stage.controller(0)?, stage.controller(1)?];
     stage.configure(&[("lan", of(&["192.168.112.0/23"]))]).await?;
     let tale = |name| Tale { stage, relay, name };
-    let each_once = |hits, _| hits >= SEVERAL;
-    let for_five_seconds = |_, lasted| lasted >= THROTTLED;
+    let each_once = |fault: &Infliction, _| fault.hits() >= SEVERAL;
+    let for_five_seconds = |_: &Infliction, lasted| lasted >= THROTTLED;
     tale("conflicts").tell(Fault::Answer(409), of_services, each_once).await?;
     tale("errors").tell(Fault::Answer(500), of_services, each_once).await?;
     tale("throttled").tell(Fault::Answer(429), |_| true, for_five_seconds).await?;
@@ -146,8 +148,7 @@ pub(crate) async fn faults_that_end_are_outlived(stage: &Stage<'_>) -> anyhow::R
     tale("answers").tell(Fault::AnswerLost, of_services, each_once).await?;
     tale("swallowed").tell(Fault::Silence, of_services, each_once).await?;
     tale("renewals").tell(Fault::AnswerLost, of_the_lease, for_five_seconds).await?;
-    // Both follow five kinds, and nobody needs the watch of BGPAdvertisements.
-    let all_watches = |hits, _| hits >= 8;
+    let all_watches = |fault: &Infliction, _| fault.struck() >= WATCHES;
     let forget = || stage.lab.forget_history();
     tale("history").befalls(forget, Until::Served, all_watches).await?;
     for process in processes {
@@ -167,7 +168,7 @@ pub(crate) async fn silent_watches_are_given_up(stage: &Stage<'_>) -> anyhow::Re
     stage
         .lab
         .await_condition("every watch is dead", SETTLE, async || {
-            ensure!(silence.hits() >= 8, "{}", silence.hits());
+            ensure!(silence.struck() >= WATCHES, "{}", silence.struck());
             Ok(())
         })
         .await?;

@@ -24,6 +24,8 @@ use crate::history::History;
 pub(crate) const SYSTEM: &str = "herald-system";
 /// For what is not measured: long enough for a machine that compiles beside.
 pub(crate) const SETTLE: Duration = Duration::from_secs(30);
+/// Objects of configuration are written to no more often.
+pub(crate) const PACE: Duration = Duration::from_millis(500);
 /// How long a controller may take to end when it is asked to: well within a pod's grace.
 const GRACE: Duration = Duration::from_secs(10);
 /// The output: which pool addresses are from.
@@ -376,6 +378,16 @@ impl<'l> Stage<'l> {
                 .await?;
         }
         Ok(())
+    }
+
+    /// As [`Stage::looks_again`], until a second letter to an object of configuration would have gone out, were there one.
+    pub(crate) async fn looks_on(&self, replica: u8) -> anyhow::Result<()> {
+        let began = Instant::now();
+        while began.elapsed() < 2 * PACE {
+            self.looks_again(replica, 1).await?;
+        }
+        // What was held back until then follows in the next plan.
+        self.looks_again(replica, 1).await
     }
 
     /// An error if a Service that is as it should be is written to when the world is looked at again.

@@ -1,7 +1,6 @@
 //! What is reported of the configuration: counters and conditions of pools, and ConfigurationStates.
 
 use std::pin::pin;
-use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use futures::TryStreamExt as _;
@@ -14,12 +13,10 @@ use kube::{Api, Resource, ResourceExt as _};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::stage::{SETTLE, SYSTEM, Stage, annotated, of};
+use crate::stage::{PACE, SETTLE, SYSTEM, Stage, annotated, of};
 
 /// Services that are created at once.
 const BURST: usize = 200;
-/// Between two writes to one object.
-const PACE: Duration = Duration::from_millis(500);
 
 /// Waits until the pool's status has these counters, `[assigned, available]` of IPv4 and of IPv6.
 async fn counts(
@@ -65,6 +62,8 @@ pub(crate) async fn counters_are_exact(stage: &Stage<'_>) -> anyhow::Result<()> 
     }
     counts(stage, "gold", [3, 5], [1, 7]).await?;
     stage.delete("one").await?;
+    // It is seen that it went, and the other has the address on.
+    stage.looks_again(0, 2).await?;
     counts(stage, "gold", [3, 5], [1, 7]).await?;
     stage.delete("dual").await?;
     stage.delete("two").await?;
@@ -80,7 +79,7 @@ pub(crate) async fn counters_are_exact(stage: &Stage<'_>) -> anyhow::Result<()> 
     stage.pool("gold", of(&["192.168.112.0/30"])).await?;
     counts(stage, "gold", [1, 3], [0, 0]).await?;
     let before = stage.pools.get("gold").await?.resource_version();
-    stage.looks_again(0, 5).await?;
+    stage.looks_on(0).await?;
     ensure!(stage.pools.get("gold").await?.resource_version() == before, "it was written again");
     Ok(())
 }
