@@ -30,6 +30,7 @@ pub mod prober;
 pub mod process;
 mod records;
 pub mod relay;
+mod serving;
 pub mod steady;
 pub mod wait;
 

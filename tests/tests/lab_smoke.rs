@@ -13,35 +13,10 @@ use herald_tests::lab::endpoint::Endpoint;
 use herald_tests::lab::process::Program;
 use herald_tests::lab::wait::await_condition;
 use herald_tests::lab::{Lab, namespace};
-use k8s_openapi::api::core::v1::Service;
-use kube::Api;
-use kube::api::{Patch, PatchParams};
-use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 const PATIENCE: Duration = Duration::from_secs(1);
 const SETTLE: Duration = Duration::from_secs(20);
-
-/// Makes the Service `name` without a selector, and writes `vip` into its status as a controller would.
-async fn serve(lab: &Lab, name: &str, policy: &str, vip: IpAddr) -> anyhow::Result<()> {
-    let family = if vip.is_ipv4() { "IPv4" } else { "IPv6" };
-    let service = json!({
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name},
-        "spec": {
-            "type": "LoadBalancer",
-            "ipFamilies": [family],
-            "externalTrafficPolicy": policy,
-            "ports": [{"port": 80}],
-        },
-    });
-    lab.apply(&service.to_string()).await?;
-    let services: Api<Service> = Api::default_namespaced(lab.client());
-    let status = json!({"status": {"loadBalancer": {"ingress": [{"ip": vip}]}}});
-    services.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await?;
-    Ok(())
-}
 
 /// GETs from `vip` as the client, until the first line of the answer is `backend`; returns the second line.
 async fn reach(lab: &Lab, vip: IpAddr, backend: &str) -> anyhow::Result<String> {
@@ -84,9 +59,9 @@ async fn reached_through_every_kind_of_service(lab: &Lab) -> anyhow::Result<()> 
     let v4: IpAddr = "192.168.112.1".parse()?;
     let v6: IpAddr = "fd00:99::112:1".parse()?;
     let local: IpAddr = "192.168.112.2".parse()?;
-    serve(lab, "v4", "Cluster", v4).await?;
-    serve(lab, "v6", "Cluster", v6).await?;
-    serve(lab, "local", "Local", local).await?;
+    lab.serve("v4", "Cluster", &[v4]).await?;
+    lab.serve("v6", "Cluster", &[v6]).await?;
+    lab.serve("local", "Local", &[local]).await?;
     for vip in [v4, v6, local] {
         lab.pretend_owner(vip, first)?;
     }
@@ -216,7 +191,17 @@ async fn a_lab_whose_process_was_killed_leaves_nothing_for_the_next() -> anyhow:
     let inhabitants = || -> anyhow::Result<usize> {
         places.iter().map(|place| Ok(namespace::inhabitants(place)?.len())).sum()
     };
-    ensure!(inhabitants()? == 4, "etcd, an API server, a controller manager and a kube-proxy");
+    // kube-proxy calls others, and is healthy while it begins.
+    await_condition(
+        "etcd, an API server, a controller manager and a kube-proxy run",
+        SETTLE,
+        async || {
+            let count = inhabitants()?;
+            ensure!(count == 4, "{count} processes");
+            Ok(())
+        },
+    )
+    .await?;
     ensure!(folder.exists(), "{} is not there", folder.display());
     // It cleans nothing; the next lab may be another test's, that waited for its turn.
     child.kill().await?;

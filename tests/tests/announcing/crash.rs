@@ -25,7 +25,7 @@ async fn a_dead_owner_is_replaced_in_a_second_and_a_restarted_one_takes_nothing_
         scene.speak()?;
         scene.await_sessions(lab.nodes()).await?;
         let prober = lab.probe(&vips, ASKS).await?;
-        let owner = scene.await_owner(&prober, &vips).await?;
+        let owner = scene.await_probed_owner(&prober, &vips).await?;
         restarted(&scene, &prober, &vips, owner).await?;
         let dead = scene.await_owner(&prober, &vips[..1]).await?;
         replaced(&scene, &prober, &vips, dead, "SIGKILL", async || {
@@ -58,7 +58,9 @@ async fn restarted(
     scene.speak_on(owner)?;
     let retaken = async || -> anyhow::Result<BTreeMap<IpAddr, Holder>> {
         let holders = scene.holders().await?;
-        ensure!(holders.iter().all(|(vip, holder)| before.get(vip) != Some(holder)), "{holders:?}");
+        let is_new =
+            |vip: &IpAddr| holders.get(vip).is_some_and(|now| before.get(vip) != Some(now));
+        ensure!(vips.iter().all(is_new), "{holders:?}");
         Ok(holders)
     };
     let holders = scene.lab.await_condition("others hold them", SETTLE, retaken).await?;
@@ -69,7 +71,7 @@ async fn restarted(
         let seen = prober.seen(*vip)?.between(began, SystemTime::now());
         eprintln!("restart: {vip} unanswered for {:.2?}", seen.longest_gap());
         ensure!(seen.longest_gap() <= REPLACED_WITHIN);
-        let answers = scene.node_of(seen.owner().context("answered")?)?;
+        let answers = scene.lab.node_of(seen.owner().context("answered")?)?;
         ensure!(holder.node == answers.name().into(), "{vip} is answered by {}", answers.name());
     }
     Ok(())

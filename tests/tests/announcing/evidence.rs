@@ -16,8 +16,8 @@ use crate::scene::{ASKS, REPLACED_WITHIN, SETTLE, Scene, millis, one_voice};
 
 /// How long a speaker stands still, or a port of the switch is dead.
 const AWAY: Duration = Duration::from_secs(15);
-/// A stranger's address is told of so soon after a Service was given it.
-const TOLD_WITHIN: Duration = Duration::from_secs(1);
+/// A stranger's address is told of so soon after a Service was given it: in half a second where nothing else runs.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
 /// An address is announced so soon after a stranger has left it.
 const ANNOUNCED_AGAIN: Duration = Duration::from_secs(5);
 
@@ -37,7 +37,7 @@ async fn who_falls_silent_is_replaced_and_has_nothing_to_say_when_it_is_back() -
     Lab::run(3, async |lab| {
         let vips: [IpAddr; 2] = ["192.168.112.1".parse()?, "fd00:99::112:1".parse()?];
         let (scene, prober) = set(lab, &vips).await?;
-        let owner = scene.await_owner(&prober, &vips).await?;
+        let owner = scene.await_probed_owner(&prober, &vips).await?;
         let process = lab.speaker(owner).context("runs")?;
         let suspend = || process.stop();
         let owner =

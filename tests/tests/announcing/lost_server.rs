@@ -10,16 +10,17 @@ use herald_tests::lab::listener::Listener;
 
 use crate::scene::{ASKS, SETTLE, Scene, all, one_voice};
 
-/// Evidence in 0.7 s, a write unanswered twice for 300 ms, and a view of the Leases that may have to be listed anew.
-const REPLACED_WITHIN: Duration = Duration::from_millis(2_500);
-/// The last of a dead node's addresses is announced within this.
-const ALL_ANNOUNCED_WITHIN: Duration = Duration::from_millis(1_800);
+/// Evidence in 0.7 s, a write unanswered twice for 300 ms, a view of the Leases that may have to be listed anew, which is asked
+/// of the dead server first, and a machine that does all of it. Without the second server it takes 6 s at least.
+const REPLACED_WITHIN: Duration = Duration::from_secs(4);
+/// The last of a dead node's addresses is announced within this, though a frame be lost and sent again 1.1 s later.
+const ALL_ANNOUNCED_WITHIN: Duration = Duration::from_secs(3);
 const ADDRESSES: u8 = 200;
 /// Rounds of announcements follow each other 1.1 s to 1.5 s apart.
 const BETWEEN_ROUNDS: Duration = Duration::from_secs(3);
 
 #[tokio::test]
-async fn an_api_server_that_dies_with_the_owners_node_delays_its_successor_by_less_than_two_seconds()
+async fn an_api_server_that_dies_with_the_owners_node_delays_its_successor_and_no_more()
 -> anyhow::Result<()> {
     Lab::run(3, async |lab| {
         let scene = Scene::set(lab).await?;
@@ -96,7 +97,9 @@ async fn every_address_of_a_dead_node_is_announced_soon_and_no_other() -> anyhow
         eprintln!("{} addresses, the last announced after {took:.2?}", lost.len());
         ensure!(took <= ALL_ANNOUNCED_WITHIN, "the last was announced after {took:?}");
         quiet(lab, &mut listener).await?;
-        let heard: BTreeSet<IpAddr> = listener.heard().await?.first.into_keys().collect();
+        let heard = listener.heard().await?;
+        ensure!(heard.lost == 0, "{} frames went unheard", heard.lost);
+        let heard: BTreeSet<IpAddr> = heard.first.into_keys().collect();
         ensure!(heard == lost, "{} were announced, {} were lost", heard.len(), lost.len());
         Ok(())
     })

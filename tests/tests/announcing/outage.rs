@@ -98,12 +98,16 @@ async fn an_owner_cut_off_from_the_api_alone_keeps_its_addresses() -> anyhow::Re
         lab.heal_api(owner)?;
         scene.observe(&prober, vips[0], AFTERWARDS).await?;
         let ended = SystemTime::now();
+        let now = scene.sessions().await?[owner.name()].clone();
+        let renewed = now.open_for == session.open_for && now.renewal > session.renewal;
+        ensure!(renewed, "first {session:?}, then {now:?}");
         ensure!(scene.claims().await? == before, "claims changed");
         for (vip, seen) in prober.finish().await? {
             let seen = seen.between(cut, ended);
             let macs: Vec<_> = seen.owners().iter().map(|answer| answer.mac).collect();
             ensure!(macs == [owner.lan_mac()], "{vip} moved: {macs:?}");
             ensure!(seen.unanswered() == 0, "{} questions for {vip} unanswered", seen.unanswered());
+            one_voice(vip, &seen)?;
         }
         Ok(())
     })

@@ -84,7 +84,7 @@ pub(crate) async fn run(
     runs: u16,
     table: &mut Table,
 ) -> anyhow::Result<()> {
-    let mut course = Course::begin(lab, fault).await?;
+    let course = Course::begin(lab, fault).await?;
     let mut all = Vec::new();
     for number in 0..runs {
         let run = course.run(number).await.with_context(|| format!("run {number}"))?;
@@ -140,8 +140,8 @@ impl<'l> Course<'l> {
         Ok(Self { stage, fault, vips, _slow: slow })
     }
 
-    async fn run(&mut self, number: u16) -> anyhow::Result<Run> {
-        let stage = self.stage;
+    async fn run(&self, number: u16) -> anyhow::Result<Run> {
+        let stage = &self.stage;
         stage.sessions_open().await?;
         let prober = stage.lab.probe(&self.vips, ASKS).await?;
         let mut owner = stage.owner_but(&prober, &self.vips, None).await?;
@@ -198,7 +198,7 @@ impl<'l> Course<'l> {
     /// Watches on for a while, ends the fault, and has `owner`'s speaker begin anew, so that nothing of this run weighs on
     /// the next. When the fault ended.
     async fn aftermath(&self, owner: &Node) -> anyhow::Result<SystemTime> {
-        let (lab, stage) = (self.stage.lab, self.stage);
+        let (lab, stage) = (self.stage.lab, &self.stage);
         sleep(AFTER).await;
         let ended = SystemTime::now();
         match self.fault {

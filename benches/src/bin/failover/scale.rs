@@ -44,15 +44,12 @@ pub(crate) async fn run(
     table: &mut Table,
 ) -> anyhow::Result<()> {
     let stage = Stage::set(lab).await?;
-    stream::iter(0..services)
-        .map(|number| async move {
-            let vip =
-                Ipv4Addr::from_bits(Ipv4Addr::new(192, 168, 112, 0).to_bits() + u32::from(number));
-            stage.serve(&format!("s{number:05}"), &[vip.into()]).await
-        })
-        .buffer_unordered(CONNECTIONS)
-        .try_collect::<()>()
-        .await?;
+    let first = Ipv4Addr::new(192, 168, 112, 0).to_bits();
+    let serve = async |number: u16| {
+        let vip = Ipv4Addr::from_bits(first + u32::from(number));
+        stage.serve(&format!("s{number:05}"), &[vip.into()]).await
+    };
+    stream::iter(0..services).map(serve).buffer_unordered(CONNECTIONS).try_collect::<()>().await?;
     let writes = Writes::watch(lab.client(), SYSTEM);
     let mut listener = lab.listen().await?;
     let mut deaths = Vec::new();

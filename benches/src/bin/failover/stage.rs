@@ -4,15 +4,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use herald_core::wire::Mac;
 use herald_tests::lab::Lab;
-use herald_tests::lab::node::Node;
+use herald_tests::lab::endpoint::Endpoint;
+use herald_tests::lab::node::{Backend, Node};
 use herald_tests::lab::prober::Prober;
 use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
-use kube::api::{Patch, PatchParams, PostParams};
-use serde_json::json;
 
 /// For what is waited for and not measured.
 pub(crate) const SETTLE: Duration = Duration::from_secs(60);
@@ -29,10 +26,10 @@ metadata: {name: lan, namespace: herald-system}
 spec: {ipAddressPools: [lan], interfaces: [lan0]}
 "#;
 
-/// Herald is installed, and one pool is announced on the LAN.
-#[derive(Clone, Copy)]
+/// Herald is installed, one pool is announced on the LAN, and a pod serves.
 pub(crate) struct Stage<'l> {
     pub(crate) lab: &'l Lab,
+    backend: Backend,
 }
 
 impl<'l> Stage<'l> {
@@ -41,52 +38,14 @@ impl<'l> Stage<'l> {
         // The API server serves a new kind a moment after it took its definition.
         let configure = async || lab.apply(CONFIGURATION).await;
         lab.await_condition("the pool is taken", SETTLE, configure).await?;
-        Ok(Self { lab })
+        let backend = lab.nodes().first().context("a node")?.start_backend("backend").await?;
+        Ok(Self { lab, backend })
     }
 
-    /// Creates the Service `name` with `vips` in its status, at most one of each family, and an endpoint.
+    /// Makes the Service `name` with `vips` in its status, at most one of each family, and an endpoint.
     pub(crate) async fn serve(&self, name: &str, vips: &[IpAddr]) -> anyhow::Result<()> {
-        let told = || format!("create the Service {name}");
-        let slices: Api<EndpointSlice> = Api::default_namespaced(self.lab.client());
-        let mut families = Vec::new();
-        for vip in vips {
-            let (family, endpoint) = match vip {
-                IpAddr::V4(_) => ("IPv4", "10.244.1.1"),
-                IpAddr::V6(_) => ("IPv6", "fd00:244:1::1"),
-            };
-            families.push(family);
-            let slice = serde_json::from_value(json!({
-                "metadata": {
-                    "name": format!("{name}-{}", family.to_lowercase()),
-                    "labels": {"kubernetes.io/service-name": name},
-                },
-                "addressType": family,
-                "ports": [{"name": "", "port": 8080, "protocol": "TCP"}],
-                "endpoints": [{
-                    "addresses": [endpoint],
-                    "nodeName": "node1",
-                    "conditions": {"ready": true, "serving": true, "terminating": false},
-                }],
-            }))?;
-            slices.create(&PostParams::default(), &slice).await.with_context(told)?;
-        }
-        let stack = if vips.len() > 1 { "RequireDualStack" } else { "SingleStack" };
-        let service = serde_json::from_value(json!({
-            "metadata": {"name": name},
-            "spec": {
-                "type": "LoadBalancer",
-                "ipFamilies": families,
-                "ipFamilyPolicy": stack,
-                "ports": [{"port": 80}],
-            },
-        }))?;
-        self.services().create(&PostParams::default(), &service).await.with_context(told)?;
-        let ingress: Vec<_> = vips.iter().map(|vip| json!({"ip": vip})).collect();
-        let status = json!({"status": {"loadBalancer": {"ingress": ingress}}});
-        let merge = Patch::Merge(&status);
-        let patched = self.services().patch_status(name, &PatchParams::default(), &merge).await;
-        patched.with_context(told)?;
-        Ok(())
+        self.lab.serve(name, "Cluster", vips).await?;
+        self.lab.set_endpoints("default", name, &[Endpoint::ready(&self.backend)]).await
     }
 
     pub(crate) fn services(&self) -> Api<Service> {
@@ -131,24 +90,6 @@ impl<'l> Stage<'l> {
         vips: &[IpAddr],
         former: Option<&Node>,
     ) -> anyhow::Result<&'l Node> {
-        let former = former.map(Node::lan_mac);
-        self.lab
-            .await_condition("one node answers for all", SETTLE, async || {
-                let mut owner = None;
-                for &vip in vips {
-                    let seen = prober.seen(vip)?;
-                    let latest = seen.asks.iter().rev().take(5).find_map(|ask| ask.answers.last());
-                    let mac = latest.with_context(|| format!("nobody answers for {vip}"))?.mac;
-                    ensure!(Some(mac) != former, "{vip} is still at {mac}");
-                    ensure!(*owner.get_or_insert(mac) == mac, "{vip} is at {mac}, not {owner:?}");
-                }
-                self.node_of(owner.context("no address")?)
-            })
-            .await
-    }
-
-    fn node_of(&self, mac: Mac) -> anyhow::Result<&'l Node> {
-        let found = self.lab.nodes().iter().find(|node| node.lan_mac() == mac);
-        found.with_context(|| format!("no node has {mac}"))
+        self.lab.await_owner(prober, vips, former, SETTLE).await
     }
 }
