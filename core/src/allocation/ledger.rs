@@ -34,7 +34,7 @@ pub(super) struct Ledger<'a> {
     clashing: HashMap<(Circle<'a>, &'a BTreeSet<Port>), usize>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Vacated {
     By(At),
     BySeveral(At),
@@ -199,8 +199,9 @@ impl<'a> Ledger<'a> {
             let of_pool = self.pools.at_address(**address) == Some(pool);
             of_pool && Family::of(**address) == family && gives(self.pools.at(pool), **address)
         };
-        // What its own status shows nobody else may have: it is not among those that are counted as taken.
-        if let Some(shown) = demand.held.iter().filter(of_circle).find(fits) {
+        // What its own status shows, and only that, nobody else may have: it is not among those that are counted as taken.
+        let vacates = |address: &&IpAddr| self.vacated.get(*address) == Some(&Vacated::By(at));
+        if let Some(shown) = demand.held.iter().filter(of_circle).filter(vacates).find(fits) {
             return Some(*shown);
         }
         let key = (circle, &demand.ports);

@@ -124,3 +124,27 @@ proptest! {
         prop_assert_eq!(outcomes(&settled.plan()), outcomes(&world.plan()));
     }
 }
+
+/// The partners of an address that a Service has given back for certain are no nearer to it than others'.
+#[test]
+fn what_a_status_showed_before_a_write_that_landed_draws_nobody() {
+    let sharing = |name: &str, port: u16, held: &str| {
+        let key = Sharing { key: "us".into(), backend: "".into() };
+        let ports = BTreeSet::from([Port { protocol: Protocol::Tcp, number: port }]);
+        let held = addresses(held);
+        Demand { sharing: Some(key), ports, held, ..demand(name, i64::from(port)) }
+    };
+    let lagging = sharing("c", 3, "10.0.0.2");
+    let gave_back = Unechoed { addresses: Vec::new(), landed: true };
+    let world = Owned {
+        pools: vec![pool("p", &["10.0.0.1-10.0.0.4"]).into()],
+        refused: RefusedPools::default(),
+        stray: Stray::Clear,
+        namespaces: Namespaces::new(),
+        unechoed: BTreeMap::from([(lagging.id.clone(), gave_back)]),
+        demands: vec![sharing("a", 1, "10.0.0.1"), sharing("b", 2, "10.0.0.2"), lagging],
+    };
+    let plan = world.plan();
+    let given = plan.verdicts[2].grant().map(|grant| grant.addresses.clone());
+    assert_eq!(given, Some(addresses("10.0.0.1")));
+}
