@@ -160,6 +160,14 @@ impl Fake {
         self.moved.send_replace(());
     }
 
+    /// What happened after `version` never did, as after a restore from a backup; objects stand as they were put. What
+    /// happens from now on is told to watches only past the place where they began.
+    pub(crate) fn go_back_to(&self, version: u64) {
+        let mut state = self.state();
+        state.version = version;
+        state.history.retain(|change| change.version <= version);
+    }
+
     /// Sends all watches a bookmark.
     pub(crate) fn bookmark(&self) {
         let mut state = self.state();

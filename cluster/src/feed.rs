@@ -1,8 +1,8 @@
 //! List, then watch, and again when anything breaks: all objects of one kind, as a sequence of events.
 //!
-//! This is kube's `watcher` with three things that it does not give: a list can be asked for at any time and is then
-//! consistent; a list or watch that nobody answers is noticed soon and sent again over fresh connections; and what
-//! is wrong is an event, not only a log line.
+//! This is kube's `watcher` with four things that it does not give: a list can be asked for at any time and is then
+//! consistent; a list or watch that nobody answers is noticed soon and sent again over fresh connections; a server whose
+//! history went back, as after a restore from a backup, is listed anew; and what is wrong is an event, not only a log line.
 //!
 //! ```text
 //!        ┌────────────── 410, unreadable event, list_anew() ◀───────────┐
@@ -168,6 +168,8 @@ enum Step<K> {
         continue_token: Option<String>,
     },
     Open,
+    /// The last watch brought nothing at all.
+    Check,
     Watch {
         stream: BoxStream<'static, kube::Result<WatchEvent<K>>>,
         dead_at: Instant,
@@ -227,6 +229,7 @@ where
                     self.list_page(token).await
                 }
                 Step::Open => self.open().await,
+                Step::Check => self.check().await,
                 Step::Watch { .. } => self.watch().await,
             };
             if let Err(trouble) = result {
@@ -264,13 +267,7 @@ where
 
     async fn list_page(&mut self, token: Option<String>) -> Result<(), Trouble> {
         let first = token.is_none();
-        let params = ListParams {
-            label_selector: self.settings.labels.clone(),
-            field_selector: self.settings.fields.clone(),
-            limit: Some(PAGE),
-            continue_token: token,
-            ..ListParams::default()
-        };
+        let params = ListParams { limit: Some(PAGE), continue_token: token, ..self.selected() };
         let page = match self.ask_for_page(&params).await {
             Ok(page) => page,
             Err(trouble) => {
@@ -326,6 +323,29 @@ where
         }
     }
 
+    /// A watch ended that brought nothing, not even a bookmark. Nothing of the kind may have happened. Or the server's
+    /// history begins anew before the place where that watch began: it takes such a watch, and says nothing until it is past
+    /// that place again, which may be hours. Versions are compared as numbers, as Kubernetes promises that they may be.
+    async fn check(&mut self) -> Result<(), Trouble> {
+        let page = self.ask_for_page(&ListParams { limit: Some(1), ..self.selected() }).await?;
+        let number = |version: Option<&String>| version?.parse::<u64>().ok();
+        let stands = number(page.metadata.resource_version.as_ref());
+        let went_back = stands.zip(number(self.version.as_ref())).is_some_and(|(is, was)| is < was);
+        match went_back {
+            true => self.begin_list(),
+            false => self.step = Step::Open,
+        }
+        Ok(())
+    }
+
+    fn selected(&self) -> ListParams {
+        ListParams {
+            label_selector: self.settings.labels.clone(),
+            field_selector: self.settings.fields.clone(),
+            ..ListParams::default()
+        }
+    }
+
     async fn open(&mut self) -> Result<(), Trouble> {
         let whole = self.settings.watch;
         let lasting = (whole - self.door.up_to(whole / 4)).as_secs().max(1);
@@ -364,7 +384,7 @@ where
             }
             None => {
                 self.failures = 0;
-                self.step = Step::Open;
+                self.step = if *brought { Step::Open } else { Step::Check };
                 return Ok(());
             }
             Some(Ok(WatchEvent::Error(status))) => {

@@ -1,9 +1,11 @@
 //! What only a real API server can show: that it keeps the promises the rest is built on.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use futures::StreamExt as _;
 use herald_api::crd::IPAddressPool;
 use herald_cluster::cache::{Dirty, follow};
 use herald_cluster::client::Clients;
@@ -19,7 +21,7 @@ use herald_core::time::Span;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, ObjectReference};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchParams};
 use kube::{Api, CustomResourceExt as _, ResourceExt as _};
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -50,6 +52,9 @@ async fn a_real_api_server_keeps_the_promises_that_this_crate_builds_on() -> Res
     events_are_counted(&clients).await.context("Events are counted")?;
     a_missing_kind_is_waited_for(&clients).await.context("a missing kind is waited for")?;
     a_list_of_several_pages_is_whole(&clients).await.context("a list of several pages is whole")?;
+    a_watch_from_the_future_is_silent(&clients)
+        .await
+        .context("a watch from the future is silent")?;
     a_bound_write_is_given_up_by_the_server(&server, &clients)
         .await
         .context("a bound write is given up by the server")?;
@@ -392,6 +397,18 @@ async fn a_silent_server_costs_no_more_than_the_deadline(
     };
     ensure!(sessions.iter().any(|(_, session)| session.node.as_str() == "n3"), "{sessions:?}");
     task.abort();
+    Ok(())
+}
+
+/// As one is that began before a restore from a backup: it is taken, and told nothing of what happens.
+async fn a_watch_from_the_future_is_silent(clients: &Clients) -> Result<()> {
+    let maps: Api<ConfigMap> = Api::namespaced(clients.writes.clone(), "herald");
+    let params = WatchParams { timeout: Some(2), ..WatchParams::default() };
+    let mut events = pin!(maps.watch(&params, "1000000000").await?);
+    let map = serde_json::from_value(json!({ "metadata": { "name": "unseen" } }))?;
+    maps.create(&PostParams::default(), &map).await?;
+    let told = timeout(DEADLINE, events.next()).await?;
+    ensure!(told.is_none(), "{told:?}");
     Ok(())
 }
 

@@ -132,8 +132,27 @@ async fn a_watch_that_ends_is_opened_again_where_it_was_and_misses_nothing() {
     put(&fake, "a", "1");
     assert_eq!(next(&mut feed).await, "applied a=1");
     let asked = fake.asked();
-    assert_eq!(asked.iter().filter(|asked| asked.is_list()).count(), 1);
+    let limits: Vec<_> =
+        asked.iter().filter(|asked| asked.is_list()).map(|asked| &*asked.query["limit"]).collect();
+    assert_eq!(limits, ["500", "1"], "a list, and a look at where the server stands");
     assert_eq!(asked.iter().filter(|asked| asked.is_watch()).count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_was_restored_from_a_backup_is_listed_anew_when_its_watch_ends() {
+    let fake = Fake::new();
+    put(&fake, "a", "1");
+    put(&fake, "b", "1");
+    let mut feed = listed(&fake).await;
+    fake.go_back_to(100);
+    put(&fake, "a", "2");
+    let begun = Instant::now();
+    for expected in ["began", "item a=2", "item b=1", "listed"] {
+        assert_eq!(next(&mut feed).await, expected);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(31), "{:?}", begun.elapsed());
+    put(&fake, "a", "3");
+    assert_eq!(next(&mut feed).await, "applied a=3");
 }
 
 #[tokio::test(start_paused = true)]
