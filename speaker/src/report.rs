@@ -167,7 +167,7 @@ impl Reporter {
         let then = if barred {
             "it is not announced until that host is gone"
         } else {
-            "it is announced all the same, for it was before"
+            "it is announced all the same"
         };
         let node = &self.me;
         let message = format!(

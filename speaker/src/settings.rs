@@ -88,7 +88,7 @@ pub struct Flags {
     pub session_period: Time,
 
     /// How often each of its two probers asks an owner whether it lives; after three silent answers it is replaced.
-    /// At most 2s.
+    /// 50ms to 2s.
     #[arg(long, value_name = "TIME", default_value = "150ms")]
     pub probe_interval: Time,
 
@@ -96,6 +96,12 @@ pub struct Flags {
     /// 20ms to 1s.
     #[arg(long, value_name = "TIME", default_value = "100ms")]
     pub ask_time: Time,
+
+    /// Announce each address again so often though nothing has changed, for hosts and switches that forget. 10s or more.
+    /// Without it that is not done.
+    #[arg(long, value_name = "TIME")]
+    pub announcement_refresh: Option<Time>,
+
     /// The pod that it runs in: with its uid, what it reports about itself goes with the pod.
     #[arg(long, value_name = "NAME", env = "METALLB_POD_NAME")]
     pub pod_name: Option<String>,
@@ -183,13 +189,19 @@ impl Flags {
     /// The typed settings.
     ///
     /// # Errors
-    /// When the periods would not be safe.
+    /// When what was chosen would not be safe.
     pub fn settings(&self) -> Result<Settings, Unsafe> {
         let filled = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-        let periods = Periods {
-            renew: self.session_period.0,
-            probe: self.probe_interval.0,
-            ask: self.ask_time.0,
+        let choices = Choices {
+            failback: self.failback,
+            rebalance: self.rebalance,
+            ignore_conflicts: self.ignore_conflicts,
+            refresh: self.announcement_refresh.map(|time| time.0),
+            periods: Periods {
+                renew: self.session_period.0,
+                probe: self.probe_interval.0,
+                ask: self.ask_time.0,
+            },
         };
         Ok(Settings {
             node: self.node_name.as_str().into(),
@@ -197,12 +209,7 @@ impl Flags {
             namespace: filled(&self.namespace),
             class: filled(&self.lb_class),
             ignore_exclude_label: self.ignore_exclude_lb,
-            choices: Choices {
-                failback: self.failback,
-                rebalance: self.rebalance,
-                ignore_conflicts: self.ignore_conflicts,
-                periods: periods.checked()?,
-            },
+            choices: choices.checked()?,
             pod: filled(&self.pod_name)
                 .zip(filled(&self.pod_uid))
                 .map(|(name, uid)| Pod { name, uid }),
@@ -282,6 +289,21 @@ mod tests {
         assert_eq!(settings.endpoints, expected);
         assert_eq!(settings.node, NodeName::from("a"));
         assert_eq!(settings.choices, Choices::default());
+    }
+
+    #[test]
+    fn what_an_operator_chooses_is_what_the_machine_is_told() {
+        let chosen = |arguments: &[&str]| parse(arguments).settings().map(|of| of.choices);
+        let default = Choices::default();
+        assert_eq!(chosen(&["--failback"]), Ok(Choices { failback: true, ..default }));
+        assert_eq!(chosen(&["--rebalance"]), Ok(Choices { rebalance: true, ..default }));
+        let ignoring = Choices { ignore_conflicts: true, ..default };
+        assert_eq!(chosen(&["--ignore-conflicts"]), Ok(ignoring));
+        let refreshing = Choices { refresh: Some(Span::secs(60)), ..default };
+        assert_eq!(chosen(&["--announcement-refresh=60s"]), Ok(refreshing));
+        assert_eq!(chosen(&["--announcement-refresh=9s"]), Err(Unsafe::Refresh));
+        let both = ["herald-speaker", "--node-name=a", "--failback", "--rebalance"];
+        assert!(Flags::try_parse_from(both).is_err());
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! R6: when an address is announced. At once on taking it, then a bounded burst, no two closer than 1.1 s because Linux
-//! ignores faster updates of a neighbour entry. Where many begin at once, as after a pause, they are spread: what is
+//! ignores faster updates of a neighbour entry; and from then on now and then, where an operator wants it. Where many begin at once, as after a pause, they are spread: what is
 //! handed to a socket faster than it sends is lost, and each round would lose the same.
 
 use std::collections::BTreeMap;
@@ -16,9 +16,19 @@ pub const INTERVAL: Span = Span::millis(1100);
 /// So many bursts begin in one millisecond at most.
 const ABREAST: u32 = 32;
 
-/// The bursts under way.
+/// One that is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Due {
+    /// Of this address.
+    pub address: IpAddr,
+    /// Its burst is over, and it is announced for good measure.
+    pub refresh: bool,
+}
+
+/// The bursts under way, and the addresses that are announced now and then.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Announcements {
+    refresh: Option<Span>,
     bursts: BTreeMap<IpAddr, Burst>,
     timers: Timers<IpAddr>,
     /// The millisecond in which the last burst begins, or began, and how many do with it.
@@ -32,6 +42,11 @@ struct Burst {
 }
 
 impl Announcements {
+    /// After its burst each address is announced again every `refresh`, if that is anything.
+    pub fn every(refresh: Option<Span>) -> Self {
+        Self { refresh, ..Self::default() }
+    }
+
     /// Begins a burst, the first announcement due at once, or as soon as the last one is old enough.
     pub fn start(&mut self, address: IpAddr, now: Moment) {
         let known = self.bursts.get(&address);
@@ -68,15 +83,16 @@ impl Announcements {
         self.timers.next()
     }
 
-    /// An address to announce now.
-    pub fn pop_due(&mut self, now: Moment) -> Option<IpAddr> {
+    /// What to announce now.
+    pub fn pop_due(&mut self, now: Moment) -> Option<Due> {
         let address = self.timers.pop_due(now)?;
         let burst = self.bursts.get_mut(&address)?;
+        let refresh = burst.left == 0;
         burst.last = Some(now);
         burst.left = burst.left.saturating_sub(1);
-        let next = (burst.left > 0).then(|| now + INTERVAL);
-        self.timers.set(address, next);
-        Some(address)
+        let next = if burst.left > 0 { Some(INTERVAL) } else { self.refresh };
+        self.timers.set(address, next.map(|next| now + next));
+        Some(Due { address, refresh })
     }
 }
 
@@ -89,7 +105,7 @@ mod tests {
     fn moments(announcements: &mut Announcements, until: u64) -> Vec<u64> {
         let mut found = Vec::new();
         while let Some(at) = announcements.next_deadline().filter(|at| at.0 <= until) {
-            assert_eq!(announcements.pop_due(at), Some(A));
+            assert_eq!(announcements.pop_due(at).map(|due| due.address), Some(A));
             found.push(at.0);
         }
         found
@@ -100,6 +116,20 @@ mod tests {
         let mut announcements = Announcements::default();
         announcements.start(A, Moment(100));
         assert_eq!(moments(&mut announcements, 60_000), [100, 1200, 2300, 3400, 4500]);
+    }
+
+    #[test]
+    fn after_its_burst_an_address_is_announced_now_and_then_where_that_is_wanted() {
+        let mut announcements = Announcements::every(Some(Span::secs(60)));
+        announcements.start(A, Moment(0));
+        let expected = [0, 1_100, 2_200, 3_300, 4_400, 64_400, 124_400];
+        assert_eq!(moments(&mut announcements, 130_000), expected);
+        // A burst that begins again is no refresh.
+        announcements.start(A, Moment(130_000));
+        let due = announcements.pop_due(Moment(130_000));
+        assert_eq!(due, Some(Due { address: A, refresh: false }));
+        announcements.stop(A);
+        assert_eq!(announcements.next_deadline(), None);
     }
 
     #[test]
@@ -129,7 +159,8 @@ mod tests {
         let mut waiting = Announcements::default();
         addresses().take(100).for_each(|address| waiting.start(address, Moment(50)));
         waiting.start(IpAddr::V4(0.into()), Moment(50));
-        assert_eq!(waiting.pop_due(Moment(50)), Some(IpAddr::V4(0.into())));
+        let first = waiting.pop_due(Moment(50)).map(|due| due.address);
+        assert_eq!(first, Some(IpAddr::V4(0.into())));
         // One more, later, waits for nobody.
         addresses().for_each(|address| announcements.stop(address));
         announcements.start(A, Moment(5_000));

@@ -12,8 +12,24 @@ pub struct Choices {
     pub rebalance: bool,
     /// An address is answered for also where a stranger was found to use it (R9).
     pub ignore_conflicts: bool,
+    /// An owner announces each of its addresses again so often, though nothing has changed (R6): for hosts and switches
+    /// that forget, and hear no questions. At least 10 s; never, by default.
+    pub refresh: Option<Span>,
     /// How often things are done.
     pub periods: Periods,
+}
+
+impl Choices {
+    /// These choices, if they are safe.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn checked(self) -> Result<Self, Unsafe> {
+        if self.refresh.is_some_and(|refresh| refresh < Span::secs(10)) {
+            return Err(Unsafe::Refresh);
+        }
+        Ok(Self { periods: self.periods.checked()?, ..self })
+    }
 }
 
 /// How often things are done.
@@ -40,7 +56,7 @@ pub const STOOD_STILL: Span = Span::millis(450);
 /// Probes in a row without an answer, before everybody is asked.
 pub(super) const MISSES: u64 = 3;
 
-/// Why periods are refused.
+/// Why choices are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unsafe {
     /// Renewals.
@@ -55,7 +71,10 @@ pub enum Unsafe {
     /// Questions.
     #[error("the ask time must be 20 ms to 1 s")]
     Ask,
-    /// Both together.
+    /// Announcements.
+    #[error("the announcement refresh must be 10 s or more: it is a broadcast for each address")]
+    Refresh,
+    /// Probes and questions together.
     #[error(
         "three probe intervals and the ask time must be more than 500 ms: a node that only paused looks up after \
              450 ms whether another has taken over, and none may before"

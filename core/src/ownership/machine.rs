@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ipnetwork::IpNetwork;
 
 use self::refusals::Refusals;
-use super::announcement::Announcements;
+use super::announcement::{Announcements, Due};
 use super::choices::Choices;
 use super::claim::{self, HAND_OVER, Leaving, Standing, State};
 use super::evidence::{Evidence, Question, Voice};
@@ -205,7 +205,8 @@ impl Machine {
     /// This speaker, with what its operator chose. To be called before anything is fed to it.
     #[must_use]
     pub fn choosing(self, choices: Choices) -> Self {
-        Self { choices, evidence: Evidence::new(choices.periods), ..self }
+        let announcements = Announcements::every(choices.refresh);
+        Self { choices, announcements, evidence: Evidence::new(choices.periods), ..self }
     }
 
     /// Takes in what happened.
@@ -365,8 +366,12 @@ impl Machine {
 
     fn advance(&mut self, now: Moment) {
         self.move_on(now);
-        while let Some(address) = self.announcements.pop_due(now) {
+        while let Some(Due { address, refresh }) = self.announcements.pop_due(now) {
             let Some(part) = self.parts.get_mut(&address) else { continue };
+            if refresh && !matches!(part.state, State::Owner { .. }) {
+                // Another may have it, or is about to.
+                continue;
+            }
             let first = !std::mem::replace(&mut part.announced, true);
             self.outputs.push_back(Output::Announce { address, first });
         }

@@ -98,8 +98,12 @@ impl Machine {
             Some(vip) => self.place(address, vip),
             None => Some(self.place_to_delete(address)),
         };
+        // That its Lease was deleted is no word of its death: who lives opens another at once, and is first then.
+        let holder = &claim.holder.node;
+        let may_live = |vip: &Vip| vip.candidates.nodes.contains_key(holder);
+        let gone = self.view.session(holder).is_none() && vip.is_some_and(may_live);
         match place {
-            Some(place) => Standing::Free { place, exists: true, held },
+            Some(place) => Standing::Free { place: place + u64::from(gone), exists: true, held },
             None if held => Standing::Held,
             None => Standing::NotForMe,
         }
@@ -222,6 +226,7 @@ impl Machine {
             _ if !facts.open => Cause::SessionClosed,
             _ if !facts.wanted => Cause::Unwanted,
             (Standing::Free { held, .. }, State::Taking) => match claim {
+                None if state.answers() => Cause::ClaimGone,
                 None => Cause::Unowned,
                 Some(claim) if *held => Cause::HandedOverBy(claim.holder.node.clone()),
                 Some(claim) => Cause::HolderGone(claim.holder.node.clone()),
@@ -243,6 +248,7 @@ impl Machine {
             },
             _ => match claim {
                 Some(claim) if !self.is_mine(claim) => Cause::TakenBy(claim.holder.node.clone()),
+                None if state.answers() => Cause::ClaimGone,
                 _ => Cause::Fit,
             },
         }

@@ -23,7 +23,7 @@ const STRANGER_ASKED: Span = Span::secs(1);
 const STRANGER_GONE: Span = Span::millis(2500);
 /// Between two questions for an address that is held.
 const HELD_ASKED: Span = Span::secs(2);
-/// Between two questions for any that are held: a hundred a second at most.
+/// Between two questions for any that are held, on whatever link: a hundred a second at most.
 const HELD_APART: Span = Span::millis(10);
 
 /// The wire is asked for an address before it is answered for.
@@ -53,10 +53,10 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// `address` is asked for at `at`, or a little later where others are asked for then.
-    fn ask(&mut self, address: IpAddr, at: Moment) {
+    /// `address` is asked for at `at` by so many questions, or a little later where others are asked for then.
+    fn ask(&mut self, address: IpAddr, questions: u64, at: Moment) {
         let at = at.max(self.free_at);
-        self.free_at = at + HELD_APART;
+        self.free_at = at + HELD_APART.times(questions);
         self.timers.set(address, Some(at));
     }
 
@@ -168,7 +168,9 @@ impl Machine {
     /// `address` is held, or is not any more.
     pub(super) fn watch_held(&mut self, address: IpAddr, held: bool, now: Moment) {
         match held {
-            true if !self.held.timers.has(&address) => self.held.ask(address, now),
+            true if !self.held.timers.has(&address) => {
+                self.held.ask(address, self.questions(address), now);
+            }
             true => {}
             false => self.held.timers.set(address, None),
         }
@@ -177,9 +179,15 @@ impl Machine {
     /// R8: whoever took an address meanwhile answers when it is asked for.
     pub(super) fn ask_for_held(&mut self, now: Moment) {
         while let Some(address) = self.held.timers.pop_due(now) {
-            self.held.ask(address, now + HELD_ASKED);
+            self.held.ask(address, self.questions(address), now + HELD_ASKED);
             self.ask_all(address);
         }
+    }
+
+    /// How many questions asking everybody for `address` takes: one on each link.
+    fn questions(&self, address: IpAddr) -> u64 {
+        let interfaces = self.allowed_interfaces(address);
+        interfaces.map_or(0, |interfaces| usable(&self.links, &interfaces).count() as u64)
     }
 
     /// Asks everybody on the links where this speaker would answer for `address`.

@@ -62,6 +62,8 @@ pub enum Cause {
     Better(NodeName),
     /// Another speaker took it (R2).
     TakenBy(NodeName),
+    /// Somebody deleted the claim (R2).
+    ClaimGone,
     /// No Service has it any more.
     Unwanted,
     /// This speaker's session is not open (R1).
@@ -74,11 +76,13 @@ pub enum Cause {
     StillMine,
     /// It was to move, and nobody took it (R5).
     Untaken,
-    /// Another speaker was heard to answer (R5, R8).
+    /// Another speaker was heard to answer beside this one (R8).
     HeardSpeaker(NodeName),
+    /// The one to which it is handed over was heard to answer (R5).
+    HeardSuccessor(NodeName),
     /// The wire is asked first (R9).
     Asked,
-    /// Nobody answered on the wire (R9).
+    /// The process stood still, and nobody was heard to have taken over meanwhile (R8).
     Unopposed,
     /// The process stood still, and another may have taken over meanwhile (R8).
     StoodStill,
@@ -91,16 +95,19 @@ impl Cause {
     pub const fn rule(&self) -> &'static str {
         match self {
             Self::SessionClosed => "R1",
-            Self::HolderGone(_) | Self::TakenBy(_) => "R2",
+            Self::HolderGone(_) | Self::TakenBy(_) | Self::ClaimGone => "R2",
             Self::Unwanted | Self::Fit => "R3",
             Self::Unowned | Self::Better(_) => "R4",
-            Self::HandedOverBy(_) | Self::MustGo(_) | Self::Untaken => "R5",
+            Self::HandedOverBy(_) | Self::MustGo(_) | Self::Untaken | Self::HeardSuccessor(_) => {
+                "R5"
+            }
             Self::ApiLost
             | Self::ApiBack
             | Self::StillMine
             | Self::HeardSpeaker(_)
-            | Self::StoodStill => "R8",
-            Self::Asked | Self::Unopposed => "R9",
+            | Self::StoodStill
+            | Self::Unopposed => "R8",
+            Self::Asked => "R9",
         }
     }
 }
@@ -115,15 +122,17 @@ impl fmt::Display for Cause {
             Self::MustGo(None) => f.write_str("the speaker is about to stop")?,
             Self::Better(node) => write!(f, "node {node} is preferred")?,
             Self::TakenBy(node) => write!(f, "node {node} took it")?,
+            Self::ClaimGone => f.write_str("somebody deleted its claim")?,
             Self::Unwanted => f.write_str("no Service has it any more")?,
             Self::SessionClosed => f.write_str("the speaker's session is not open")?,
             Self::ApiLost => f.write_str("the API server is silent")?,
             Self::ApiBack => f.write_str("the API server answers again")?,
             Self::StillMine => f.write_str("the other is silent, and the claim is this node's")?,
             Self::Untaken => f.write_str("the move is off, as nobody took it")?,
-            Self::HeardSpeaker(node) => write!(f, "node {node} was heard to answer")?,
+            Self::HeardSpeaker(node) => write!(f, "node {node} was heard to answer, too")?,
+            Self::HeardSuccessor(node) => write!(f, "node {node} was heard to answer")?,
             Self::Asked => f.write_str("the wire is asked whether somebody uses it")?,
-            Self::Unopposed => f.write_str("nobody on the wire uses it")?,
+            Self::Unopposed => f.write_str("nobody took over while the speaker stood still")?,
             Self::StoodStill => f.write_str("the speaker stood still for a while")?,
             Self::Fit => f.write_str("nothing stands in the way any more")?,
         }

@@ -2,7 +2,7 @@ mod lists;
 mod wire;
 
 use super::*;
-use crate::ownership::fixtures::{address, claim, link, mac, name, plan, session, version};
+use crate::ownership::fixtures::{address, claim, host, link, mac, name, plan, session, version};
 use crate::ownership::record::{Claim, Incarnation, Session, Version};
 use crate::why::announcement::Unfit;
 use crate::wire::Mac;
@@ -61,6 +61,22 @@ impl Speaker {
         self.now = until;
         self.machine.handle_deadline(self.now);
         self.drain();
+    }
+
+    /// Stores and shows the renewal of its session, if one is asked for.
+    fn renew(&mut self) {
+        let key = LeaseKey::Session(name("a"));
+        if self.count(|output| matches!(output, Output::Write(of, _) if *of == key)) > 0 {
+            self.store_session(true);
+        }
+    }
+
+    /// Passes so many seconds, with an API server that stores and shows each renewal.
+    fn live(&mut self, seconds: u64) {
+        for _ in 0..seconds * 10 {
+            self.pass(100);
+            self.renew();
+        }
     }
 
     /// The one write of `key` that is asked for, taken out.
@@ -122,7 +138,17 @@ impl Speaker {
 
 /// A speaker that owns addresses 1 to `vips`, the watch having shown it.
 fn owner(vips: u8, nodes: &[(&str, u64)], others: &[Session]) -> Speaker {
+    owner_choosing(Choices::default(), vips, nodes, others)
+}
+
+fn owner_choosing(
+    choices: Choices,
+    vips: u8,
+    nodes: &[(&str, u64)],
+    others: &[Session],
+) -> Speaker {
     let mut speaker = Speaker::sure(plan("a", vips, &nodes[..1]), others, &[]);
+    speaker.machine = speaker.machine.choosing(choices);
     for n in 1..=vips {
         let claim = speaker.store_claim(n);
         let version = version(speaker.stored);
@@ -266,10 +292,97 @@ fn a_speaker_whose_opening_failed_opens_again_though_nothing_else_happens() {
 }
 
 #[test]
-fn an_owner_that_hears_another_speaker_lists_anew_and_goes_on_answering() {
+fn an_owner_that_hears_another_speaker_lists_anew_announces_itself_and_goes_on_answering() {
+    let announced = |rival: bool| {
+        let mut speaker = owner(1, &[("a", 0), ("b", 0)], &[session("b", "b1", 1)]);
+        // The burst is over.
+        speaker.live(5);
+        assert_eq!(speaker.state(1), "Owner");
+        speaker.outputs.clear();
+        if rival {
+            speaker.feed(Input::Heard(voice(1, mac("b"))));
+        }
+        assert_eq!((speaker.state(1), speaker.lists()), ("Owner", usize::from(rival)));
+        speaker.live(6);
+        speaker.count(|output| matches!(output, Output::Announce { first: false, .. }))
+    };
+    assert_eq!((announced(false), announced(true)), (0, 5));
+}
+
+#[test]
+fn an_address_is_announced_now_and_then_while_it_is_owned_and_not_while_it_is_handed_over() {
+    let choices = Choices { refresh: Some(Span::secs(10)), ..Choices::default() };
+    let announced = |leaves: bool| {
+        let mut speaker =
+            owner_choosing(choices, 1, &[("a", 0), ("b", 0)], &[session("b", "b1", 1)]);
+        speaker.live(5);
+        if leaves {
+            speaker.feed(Input::Stop);
+            assert_eq!(speaker.state(1), "HandingOver");
+        }
+        speaker.outputs.clear();
+        speaker.live(9);
+        speaker.pass(900);
+        assert!(speaker.machine.state(address(1)).answers());
+        speaker.count(|output| matches!(output, Output::Announce { .. }))
+    };
+    assert_eq!((announced(false), announced(true)), (1, 0));
+}
+
+/// An owner that hears nobody where it answers, while another node does.
+#[test]
+fn a_deaf_owner_hands_over_after_a_settling_time() {
     let mut speaker = owner(1, &[("a", 0), ("b", 0)], &[session("b", "b1", 1)]);
-    speaker.feed(Input::Heard(voice(1, mac("b"))));
-    assert_eq!((speaker.state(1), speaker.lists()), ("Owner", 1));
+    speaker.machine.deafen(&"lan0".into(), true);
+    let key = LeaseKey::Claim(address(1));
+    let mut marked = None;
+    for tenths in 1..=60_u64 {
+        speaker.pass(100);
+        speaker.renew();
+        let write = speaker.take_write(&key);
+        marked = marked.or(write.map(|write| (tenths * 100, write)));
+    }
+    let Some((after, LeaseWrite::Claim(_, claim))) = marked else { panic!("{marked:?}") };
+    assert!((5_000..5_200).contains(&after), "{after}");
+    assert_eq!((claim.handing_over_to, speaker.state(1)), (Some(name("b")), "HandingOver"));
+}
+
+/// How long after the death of its owner node `a` writes the claim, once `change` was done to it.
+fn taken_after(change: impl FnOnce(&mut Speaker)) -> u64 {
+    let nodes = ["a", "b", "c", "d"].map(|node| (node, 0));
+    let others = ["b", "c", "d"].map(|node| session(node, "1", 1));
+    let mut speaker = Speaker::sure(plan("a", 1, &nodes), &others, &[claim(1, "b", "1")]);
+    change(&mut speaker);
+    speaker.outputs.clear();
+    let closed = Session { open_for: None, ..session("b", "1", 1) };
+    speaker.feed(Input::Leases(LeaseEvent::Session(version(2), closed)));
+    let key = LeaseKey::Claim(address(1));
+    (0..2_000)
+        .step_by(10)
+        .find(|_| {
+            let taken = speaker.take_write(&key).is_some();
+            speaker.pass(10);
+            taken
+        })
+        .expect("it is taken")
+}
+
+#[test]
+fn the_second_takes_after_one_delay_and_one_that_hears_nobody_after_all_others() {
+    assert_eq!(taken_after(|_| {}), 250);
+    assert_eq!(taken_after(|speaker| speaker.machine.deafen(&"lan0".into(), true)), 500);
+}
+
+#[test]
+fn where_writes_are_slow_a_delay_is_twice_as_long_as_one_takes() {
+    let slow = |speaker: &mut Speaker| {
+        for _ in 0..40 {
+            let outcome = WriteOutcome::Stored(None);
+            speaker.feed(Input::Written(LeaseKey::Claim(address(9)), outcome, Span(200)));
+        }
+    };
+    let after = taken_after(slow);
+    assert!((380..=400).contains(&after), "{after}");
 }
 
 #[test]
@@ -296,10 +409,7 @@ fn two_nodes_that_are_equally_better_do_not_make_the_mark_go_to_and_fro() {
     let mut marks = 0;
     for _ in 0..60 {
         speaker.pass(100);
-        let key = LeaseKey::Session(name("a"));
-        if speaker.count(|o| matches!(o, Output::Write(k, _) if *k == key)) > 0 {
-            speaker.store_session(true);
-        }
+        speaker.renew();
         if let Some(LeaseWrite::Claim(_, claim)) = speaker.take_write(&LeaseKey::Claim(address(1)))
         {
             marks += 1;
@@ -342,6 +452,32 @@ fn a_session_lease_deleted_by_hand_is_created_again_and_its_addresses_taken_agai
     assert!(!speaker.machine.state(address(1)).answers());
     speaker.store_session(true);
     assert_eq!((speaker.state(1), speaker.state(2)), ("Taking", "Taking"));
+}
+
+#[test]
+fn a_session_lease_that_is_gone_is_given_time_to_come_back_and_a_node_that_is_gone_is_not() {
+    let taken_after = |nodes: &[(&str, u64)]| {
+        let mut speaker = Speaker::sure(plan("a", 1, nodes), &[], &[claim(1, "b", "1")]);
+        let key = LeaseKey::Claim(address(1));
+        (0..1_000).step_by(10).find(|_| {
+            let taken = speaker.take_write(&key).is_some();
+            speaker.pass(10);
+            taken
+        })
+    };
+    assert_eq!(taken_after(&[("a", 0), ("b", 0)]), Some(250));
+    assert_eq!(taken_after(&[("a", 0)]), Some(0));
+}
+
+#[test]
+fn a_claim_that_was_deleted_by_hand_moves_and_says_so() {
+    let mut speaker = owner(1, &[("a", 0)], &[]);
+    speaker.feed(Input::Leases(LeaseEvent::ClaimGone(address(1))));
+    let why = speaker.outputs.iter().find_map(|output| match output {
+        Output::Report(Report::Moved { answers: (true, false), cause, .. }) => Some(cause.clone()),
+        _ => None,
+    });
+    assert_eq!(why, Some(Cause::ClaimGone));
 }
 
 #[test]
@@ -389,7 +525,7 @@ fn a_link_that_comes_back_is_told_of_every_address_again() {
     second.name = "lan1".into();
     speaker.feed(Input::Links(vec![link("a"), second]));
     speaker.pass(1_100);
-    assert!(speaker.outputs.contains(&Output::Announce { address: address(1), first: false }));
+    assert!(speaker.outputs.contains(&Output::Announce { address: address(1), first: true }));
 }
 
 #[test]

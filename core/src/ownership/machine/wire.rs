@@ -27,6 +27,7 @@ const VETO_ENDS: Span = Span::secs(60);
 const DEFENDED: usize = 16;
 /// How long a speaker answers its peers' probes for an address after its claim went: it lives, though it is silent.
 const VOUCHED_FOR: Span = Span::secs(10);
+
 /// Who hears whether a peer lives that does not renew its session (R7).
 enum Hearing {
     /// This node, if the peer answers.
@@ -59,9 +60,10 @@ impl Machine {
         self.assign_at = Some(now);
         self.mark_all();
         if returned {
-            let owned = |part: &super::Part| matches!(part.state, State::Owner { .. });
-            for (address, part) in &self.parts {
-                if owned(part) {
+            for (address, part) in &mut self.parts {
+                if matches!(part.state, State::Owner { .. }) {
+                    // Gateways that ignore what is announced must learn of another hardware address, too.
+                    part.announced = false;
                     self.announcements.start(*address, now);
                 }
             }
@@ -78,7 +80,8 @@ impl Machine {
         if !state.answers() && state != State::Asking && state != State::Taking {
             return;
         }
-        let Some(speaker) = self.view.speaker_with(mac).cloned() else {
+        let speaker = self.view.speaker_with(mac).filter(|node| !self.is_own_of(node, address));
+        let Some(speaker) = speaker.cloned() else {
             self.hear_stranger(voice, now);
             return;
         };
@@ -92,9 +95,19 @@ impl Machine {
             self.rivals.entry(address).or_insert(None);
             self.want_list(now);
         }
+        let cause = match state {
+            State::HandingOver { .. } => Cause::HeardSuccessor(speaker),
+            _ => Cause::HeardSpeaker(speaker),
+        };
         let state = claim::hear_rival(&state, now);
-        self.enter(address, state, None, Cause::HeardSpeaker(speaker), now);
+        self.enter(address, state, None, cause, now);
         self.dirty.insert(address);
+    }
+
+    /// Whether `node` itself has `address`: then not its speaker is heard, which would yield, but its kernel.
+    fn is_own_of(&self, node: &NodeName, address: IpAddr) -> bool {
+        let links = self.view.session(node).into_iter().flat_map(|session| &session.links);
+        links.flat_map(|link| &link.prefixes).any(|prefix| prefix.ip() == address)
     }
 
     /// A stranger may send as fast as it likes; people are told at a measured pace.
@@ -150,7 +163,7 @@ impl Machine {
         progressed
     }
 
-    fn deafen(&mut self, link: &LinkName, deaf: bool) {
+    pub(super) fn deafen(&mut self, link: &LinkName, deaf: bool) {
         if let Some(link) = self.links.iter_mut().find(|known| known.name == *link) {
             link.deaf = deaf;
         }

@@ -115,6 +115,11 @@ fn each_reason_outweighs_those_that_follow_it() {
             scene.of(other).links[0].deaf = true;
         }
     };
+    let trusted: Reason = |scene, node| {
+        for other in ALIKE.iter().filter(|other| **other != node) {
+            scene.of(other).doubted = true;
+        }
+    };
     let named: Reason = |scene, node| {
         let held = scene.claims.iter().position(|claim| claim.address == address(1));
         let at = held.unwrap_or_else(|| {
@@ -123,7 +128,7 @@ fn each_reason_outweighs_those_that_follow_it() {
         });
         scene.claims[at].handing_over_to = Some(name(node));
     };
-    let reasons = [beside, score, former, hearing, named];
+    let reasons = [beside, score, former, hearing, trusted, named];
     for (weight, reason) in reasons.iter().enumerate() {
         let mut scene = alike();
         reason(&mut scene, "b");

@@ -69,6 +69,28 @@ impl Bench {
         self.session.shown(&self.view);
     }
 
+    /// Another speaker closes it, and that is shown.
+    fn close_for(&mut self, why: ClosedWhy) -> Closed {
+        let closed = Closed { by: name("b"), why };
+        let shut = close(self.view.session(&name("a")).unwrap(), closed.clone());
+        self.stored += 1;
+        self.show(shut);
+        closed
+    }
+
+    /// Is closed at `now` and opens again; whether it says, then, `span` later and a renewal after, that it is doubted.
+    fn doubted(&mut self, why: ClosedWhy, now: u64, span: u64) -> [bool; 3] {
+        self.close_for(why);
+        assert!(matches!(self.drive(now).1, Some(SessionNews::Closed(_))));
+        let opened = self.write(now).unwrap();
+        self.drive(now);
+        [
+            opened.doubted,
+            self.write(now + span - 1).unwrap().doubted,
+            self.write(now + span + 1_999).unwrap().doubted,
+        ]
+    }
+
     fn writes(&mut self, from: u64, to: u64) -> Vec<u64> {
         (from..=to).step_by(10).filter(|now| self.write(*now).is_some()).collect()
     }
@@ -157,14 +179,31 @@ fn an_opening_of_its_own_that_landed_late_is_replaced_at_once() {
 fn one_that_was_closed_opens_as_another_incarnation() {
     let mut bench = Bench::open();
     let first = bench.session.incarnation().clone();
-    let closed = Closed { by: name("b"), why: ClosedWhy::Expired };
-    let shut = close(bench.view.session(&name("a")).unwrap(), closed.clone());
-    bench.stored += 1;
-    bench.show(shut);
+    let closed = bench.close_for(ClosedWhy::Expired);
     assert_eq!(bench.drive(100), (None, Some(SessionNews::Closed(Some(closed)))));
     assert!(!bench.session.is_open());
     assert_eq!(bench.session.sure_until(), None);
     assert_ne!(bench.write(100).unwrap().open_for, Some(first));
+}
+
+#[test]
+fn who_was_found_silent_is_doubted_for_ever_longer_and_after_an_hour_as_at_first() {
+    let mut bench = Bench::open();
+    let mut now = 10_000;
+    for seconds in [10, 20, 40, 80, 160, 320, 600, 600] {
+        let told = bench.doubted(ClosedWhy::Silent, now, seconds * 1_000);
+        assert_eq!(told, [true, true, false], "{seconds} s");
+        now += 1_000_000;
+    }
+    now += 3_600_000;
+    assert_eq!(bench.doubted(ClosedWhy::Silent, now, 10_000), [true, true, false]);
+}
+
+#[test]
+fn who_only_lost_the_api_server_is_not_doubted() {
+    for why in [ClosedWhy::Expired, ClosedWhy::Left] {
+        assert_eq!(Bench::open().doubted(why, 10_000, 10_000), [false; 3], "{why:?}");
+    }
 }
 
 #[test]

@@ -80,6 +80,14 @@ fn many_that_are_held_are_asked_for_a_hundred_times_a_second_at_most() {
     speaker.pass(10_000);
     let asked = speaker.count(|o| matches!(o, Output::Ask(question) if question.to.is_none()));
     assert!((900..=1_001).contains(&asked), "{asked}");
+    // On two links they are no more.
+    let second = Link { name: "lan1".into(), ..link("a") };
+    speaker.feed(Input::Links(vec![link("a"), second]));
+    speaker.pass(10_000);
+    speaker.outputs.clear();
+    speaker.pass(10_000);
+    let asked = speaker.count(|o| matches!(o, Output::Ask(question) if question.to.is_none()));
+    assert!((900..=1_020).contains(&asked), "{asked}");
 }
 
 #[test]
@@ -190,6 +198,22 @@ fn an_inquiry_whose_questions_do_not_leave_is_not_over() {
     speaker.feed(Input::Unsent("lan0".into()));
     speaker.pass(50);
     assert_eq!(speaker.state(1), "Owner");
+}
+
+/// Its kernel answers for it whatever speakers agree upon, and who announced it would take it away from its node.
+#[test]
+fn an_address_that_is_a_nodes_own_is_a_strangers() {
+    let n = match host("b") {
+        std::net::IpAddr::V4(host) => host.octets()[3],
+        std::net::IpAddr::V6(_) => panic!("an IPv4 address"),
+    };
+    let mut speaker = Speaker::sure(plan("a", n, &[("a", 0)]), &[session("b", "b1", 1)], &[]);
+    speaker.store_claim(n);
+    speaker.feed(Input::Heard(Voice { answer: true, ..voice(n, mac("b")) }));
+    speaker.pass(2_000);
+    assert_eq!(speaker.state(n), "Asking");
+    let told = |o: &Output| matches!(o, Output::Report(Report::Stranger { barred: true, .. }));
+    assert_eq!(speaker.count(told), 1);
 }
 
 #[test]
