@@ -96,22 +96,13 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> anyhow::
     let terms = Terms::default();
     health.ready_when("term", terms.readiness());
     let heartbeat = health.main_loop("planner", WEDGED_AFTER);
-    let mut followers = JoinSet::new();
-    for task in tasks {
-        followers.spawn(task);
-    }
-    let pod = settings.name.clone().zip(settings.pod_uid.clone());
-    let component = Component::controller(&namespace, pod.map(|(name, uid)| Pod { name, uid }));
+    let mut followers: JoinSet<_> = tasks.into_iter().collect();
+    let component = component(&settings, &namespace);
     let (verdict, verdicts) = watch::channel(None);
     let endpoints =
         serve(settings.endpoints, Arc::new(registry), health, reached(&end, |end| end.endpoints));
     let endpoints = tokio::spawn(endpoints.await.context("serving metrics and health")?);
-    let candidacy = Candidacy {
-        namespace: namespace.clone(),
-        name: LEASE.to_owned(),
-        identity: format!("{name}_{}", unique()),
-        timing: Timing::default(),
-    };
+    let candidacy = candidacy(&namespace, &name);
     tracing::info!(namespace, class = settings.class, identity = candidacy.identity, "started");
     let stopped = reached(&end, |end| end.lease);
     let (leadership, election) = elect(clients.leases.clone(), candidacy, stopped);
@@ -156,6 +147,22 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> anyhow::
     followers.abort_all();
     tracing::info!("ended");
     Ok(())
+}
+
+/// What it competes for, and as whom: a new process is another candidate.
+fn candidacy(namespace: &str, name: &str) -> Candidacy {
+    Candidacy {
+        namespace: namespace.to_owned(),
+        name: LEASE.to_owned(),
+        identity: format!("{name}_{}", unique()),
+        timing: Timing::default(),
+    }
+}
+
+/// Whose state is told.
+fn component(settings: &Settings, namespace: &str) -> Component {
+    let pod = settings.name.clone().zip(settings.pod_uid.clone());
+    Component::controller(namespace, pod.map(|(name, uid)| Pod { name, uid }))
 }
 
 /// Which parts have been told to end.

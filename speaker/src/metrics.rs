@@ -83,7 +83,7 @@ pub struct Figures {
     pub writes: Family<WriteLabel, Counter>,
     /// Sessions of others that it closed.
     pub sessions_closed: Counter,
-    /// Claims of strangers to addresses that it owns.
+    /// Reports of strangers that use addresses that it owns.
     pub strangers: Counter,
     /// Whether its view of the Leases is fresh.
     pub sure: Gauge,
@@ -169,7 +169,7 @@ impl Figures {
         );
         ours.register(
             "strangers_heard",
-            "Times a host that is no speaker claimed an address of this node (R9)",
+            "Reports of hosts that are no speakers and use an address of this node, for each address one in 10 s (R9)",
             figures.strangers.clone(),
         );
         ours.register(

@@ -243,10 +243,8 @@ impl fmt::Display for Why {
                 write!(f, "{addresses} is not allowed in config: they are of pools {pools}")
             }
             Self::Avoided { address, pool } => {
-                write!(
-                    f,
-                    "[\"{address}\"] is not allowed in config: pool {pool} avoids .0 and .255"
-                )
+                write!(f, "[\"{address}\"] is not allowed in config: ")?;
+                write!(f, "pool {pool} avoids .0 and .255")
             }
             Self::PoolNotForService { pool } => {
                 write!(f, "pool {pool} not compatible for ip assignment: it serves other services")
