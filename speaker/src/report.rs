@@ -112,8 +112,8 @@ impl Reporter {
                 let (why, rule) = (why.as_str(), "R7");
                 tracing::warn!(%node, why, rule, "closing the session of a node");
             }
-            Report::Stranger { address, mac, own, barred } => {
-                self.stranger(*address, *mac, *own, *barred);
+            Report::Stranger { address, mac, node, own, barred } => {
+                self.stranger(*address, *mac, node.as_ref(), *own, *barred);
             }
             Report::Sure(sure) => self.sure(*sure),
         }
@@ -159,20 +159,23 @@ impl Reporter {
         self.tell(service, Severity::Normal, "nodeAssigned", message);
     }
 
-    /// A host that is no speaker uses an address of ours, which is therefore silent where it is `barred` (R9).
-    fn stranger(&self, address: IpAddr, mac: Mac, own: Mac, barred: bool) {
+    /// A host uses an address of ours, which is therefore silent where it is `barred` (R9).
+    fn stranger(&self, address: IpAddr, mac: Mac, of: Option<&NodeName>, own: Mac, barred: bool) {
         self.figures.strangers.inc();
-        let rule = "R9";
-        tracing::warn!(%address, %mac, %own, barred, rule, "a host that is no speaker uses an address of ours");
+        let (rule, of) = ("R9", of.map(ToString::to_string));
+        tracing::warn!(%address, %mac, of, %own, barred, rule, "a host that is no speaker uses an address of ours");
         let then = if barred {
             "it is not announced until that host is gone"
         } else {
             "it is announced all the same"
         };
         let node = &self.me;
+        let who = of.map_or_else(
+            || format!("the host with hardware address {mac}"),
+            |of| format!("something on node \"{of}\" ({mac}) that is not Herald"),
+        );
         let message = format!(
-            "the host with hardware address {mac} uses IP \"{address}\" on a network of node \"{node}\" \
-             ({own}): {then} ({rule})"
+            "{who} uses IP \"{address}\" on a network of node \"{node}\" ({own}): {then} ({rule})"
         );
         for service in self.services_of(address) {
             self.tell(service, Severity::Warning, "AddressConflict", message.clone());

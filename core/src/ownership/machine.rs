@@ -103,6 +103,8 @@ struct Part {
     vacant_since: Option<Moment>,
     /// When a stranger was last reported.
     stranger: Option<Moment>,
+    /// Another node was heard to use the address, and a list has shown since that it is not its.
+    disputed: bool,
     /// The wire is asked before the address is answered for.
     inquiry: Option<Inquiry>,
 }
@@ -544,7 +546,7 @@ impl Machine {
             self.announcements.start(address, now);
         }
         if before && !after {
-            part.announced = false;
+            (part.announced, part.disputed) = (false, false);
             self.outputs.push_back(Output::Silence(address));
             self.announcements.stop(address);
         }

@@ -32,7 +32,12 @@ impl Machine {
                 std::mem::take(&mut self.rivals).into_iter().partition(|(_, at)| at.is_some());
             let settled: BTreeMap<IpAddr, Option<Moment>> = settled;
             self.rivals = heard_later;
-            self.dirty.extend(settled.into_keys());
+            for address in settled.into_keys() {
+                self.dirty.insert(address);
+                if let Some(part) = self.parts.get_mut(&address) {
+                    part.disputed = true;
+                }
+            }
         }
         if let LeaseEvent::Claim(_, Claim { address, .. }) | LeaseEvent::ClaimGone(address) = &event
         {

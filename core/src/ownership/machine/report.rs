@@ -32,12 +32,14 @@ pub enum Report {
     Session(SessionNews),
     /// This speaker closed another's session (R7).
     ClosedPeer(NodeName, ClosedWhy),
-    /// A host that is no speaker uses an address that this speaker owns (R9).
+    /// A host uses an address that this speaker owns, and no speaker of ours bids it to (R9).
     Stranger {
         /// The address.
         address: IpAddr,
         /// The stranger.
         mac: Mac,
+        /// The node that it is, if it is one: its kernel has the address, or another program announces it there.
+        node: Option<NodeName>,
         /// This node's hardware address where it was heard.
         own: Mac,
         /// Whether the address is therefore not answered for: nobody owned it before.

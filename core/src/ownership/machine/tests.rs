@@ -1,4 +1,6 @@
+mod by_hand;
 mod lists;
+mod turns;
 mod wire;
 
 use super::*;
@@ -244,42 +246,6 @@ fn without_a_renewal_shown_nothing_is_taken() {
 }
 
 #[test]
-fn a_claim_deleted_unseen_between_two_watches_is_given_up_when_the_next_renewal_is_shown() {
-    let mut speaker = Speaker::sure(plan("a", 1, &[("a", 0)]), &[], &[]);
-    speaker.store_claim(1);
-    let session = (version(1_001), session("a", &life_of(&speaker).0, 1));
-    // Both the claim and its deletion fell between two watches.
-    speaker.feed(Input::Leases(LeaseEvent::Listed(vec![session], vec![])));
-    assert_eq!(speaker.state(1), "Asking", "the list may be older than the claim");
-    speaker.pass(2_100);
-    assert_eq!(speaker.state(1), "Owner");
-    speaker.store_session(true);
-    assert!(!speaker.machine.state(address(1)).answers());
-    assert!(speaker.take_write(&LeaseKey::Claim(address(1))).is_some(), "and taken anew");
-}
-
-#[test]
-fn an_own_session_deleted_unseen_is_opened_again() {
-    let mut speaker = Speaker::new(plan("a", 0, &[]));
-    speaker.feed(Input::Leases(LeaseEvent::Listed(vec![], vec![])));
-    let first = speaker.store_session(false).open_for;
-    speaker.feed(Input::Leases(LeaseEvent::Listed(vec![], vec![])));
-    let key = LeaseKey::Session(name("a"));
-    for _ in 0..4 {
-        speaker.pass(2_000);
-        if let Some(LeaseWrite::Session(base, session)) = speaker.take_write(&key) {
-            if base.is_none() {
-                assert_ne!(session.open_for, first);
-                return;
-            }
-            speaker.feed(Input::Written(key.clone(), WriteOutcome::Conflict, Span(5)));
-        }
-        speaker.feed(Input::Leases(LeaseEvent::Listed(vec![], vec![])));
-    }
-    panic!("renewed what does not exist any more: {:?}", speaker.outputs);
-}
-
-#[test]
 fn a_speaker_whose_opening_failed_opens_again_though_nothing_else_happens() {
     let mut speaker = Speaker::new(plan("a", 0, &[]));
     speaker.feed(Input::Leases(LeaseEvent::Listed(vec![], vec![])));
@@ -329,60 +295,28 @@ fn an_address_is_announced_now_and_then_while_it_is_owned_and_not_while_it_is_ha
     assert_eq!((announced(false), announced(true)), (1, 0));
 }
 
-/// An owner that hears nobody where it answers, while another node does.
+/// Another load balancer beside this one, on the same nodes.
 #[test]
-fn a_deaf_owner_hands_over_after_a_settling_time() {
-    let mut speaker = owner(1, &[("a", 0), ("b", 0)], &[session("b", "b1", 1)]);
-    speaker.machine.deafen(&"lan0".into(), true);
-    let key = LeaseKey::Claim(address(1));
-    let mut marked = None;
-    for tenths in 1..=60_u64 {
-        speaker.pass(100);
-        speaker.renew();
-        let write = speaker.take_write(&key);
-        marked = marked.or(write.map(|write| (tenths * 100, write)));
-    }
-    let Some((after, LeaseWrite::Claim(_, claim))) = marked else { panic!("{marked:?}") };
-    assert!((5_000..5_200).contains(&after), "{after}");
-    assert_eq!((claim.handing_over_to, speaker.state(1)), (Some(name("b")), "HandingOver"));
-}
-
-/// How long after the death of its owner node `a` writes the claim, once `change` was done to it.
-fn taken_after(change: impl FnOnce(&mut Speaker)) -> u64 {
-    let nodes = ["a", "b", "c", "d"].map(|node| (node, 0));
-    let others = ["b", "c", "d"].map(|node| session(node, "1", 1));
-    let mut speaker = Speaker::sure(plan("a", 1, &nodes), &others, &[claim(1, "b", "1")]);
-    change(&mut speaker);
-    speaker.outputs.clear();
-    let closed = Session { open_for: None, ..session("b", "1", 1) };
-    speaker.feed(Input::Leases(LeaseEvent::Session(version(2), closed)));
-    let key = LeaseKey::Claim(address(1));
-    (0..2_000)
-        .step_by(10)
-        .find(|_| {
-            let taken = speaker.take_write(&key).is_some();
-            speaker.pass(10);
-            taken
-        })
-        .expect("it is taken")
-}
-
-#[test]
-fn the_second_takes_after_one_delay_and_one_that_hears_nobody_after_all_others() {
-    assert_eq!(taken_after(|_| {}), 250);
-    assert_eq!(taken_after(|speaker| speaker.machine.deafen(&"lan0".into(), true)), 500);
-}
-
-#[test]
-fn where_writes_are_slow_a_delay_is_twice_as_long_as_one_takes() {
-    let slow = |speaker: &mut Speaker| {
-        for _ in 0..40 {
-            let outcome = WriteOutcome::Stored(None);
-            speaker.feed(Input::Written(LeaseKey::Claim(address(9)), outcome, Span(200)));
-        }
+fn a_node_that_goes_on_using_an_address_that_a_list_has_shown_to_be_mine_is_told_of() {
+    let b = session("b", "b1", 1);
+    let mut speaker = owner(1, &[("a", 0), ("b", 0)], std::slice::from_ref(&b));
+    let told = |o: &Output| {
+        let of_b = Some(name("b"));
+        matches!(o, Output::Report(Report::Stranger { node, barred: false, .. }) if *node == of_b)
     };
-    let after = taken_after(slow);
-    assert!((380..=400).contains(&after), "{after}");
+    speaker.feed(Input::Heard(voice(1, mac("b"))));
+    speaker.pass(20);
+    speaker.feed(Input::Heard(voice(1, mac("b"))));
+    assert_eq!((speaker.count(told), speaker.lists()), (0, 1), "it may be the successor");
+    let view = speaker.machine.view();
+    let mine = view.session(&name("a")).unwrap().clone();
+    let claimed = view.claim(address(1)).unwrap().clone();
+    let version = version(speaker.stored);
+    let sessions = vec![(version.clone(), mine), (version.clone(), b)];
+    let list = LeaseEvent::Listed(sessions, vec![(version, claimed)]);
+    speaker.feed(Input::Leases(list));
+    speaker.feed(Input::Heard(voice(1, mac("b"))));
+    assert_eq!((speaker.count(told), speaker.state(1)), (1, "Owner"));
 }
 
 #[test]
@@ -400,25 +334,6 @@ fn a_flood_of_strangers_frames_is_told_every_ten_seconds() {
     speaker.feed(Input::Heard(voice(1, Mac([9; 6]))));
     assert_eq!(speaker.count(told), 2);
     assert!(speaker.machine.state(address(1)).answers());
-}
-
-#[test]
-fn two_nodes_that_are_equally_better_do_not_make_the_mark_go_to_and_fro() {
-    let others = [session("b", "b1", 1), session("c", "c1", 1)];
-    let mut speaker = owner(1, &[("a", 0), ("b", 10), ("c", 10)], &others);
-    let mut marks = 0;
-    for _ in 0..60 {
-        speaker.pass(100);
-        speaker.renew();
-        if let Some(LeaseWrite::Claim(_, claim)) = speaker.take_write(&LeaseKey::Claim(address(1)))
-        {
-            marks += 1;
-            let version = speaker.next_version();
-            speaker.settle_claim(1, WriteOutcome::Stored(Some(version.clone())));
-            speaker.feed(Input::Leases(LeaseEvent::Claim(version, claim)));
-        }
-    }
-    assert_eq!((marks, speaker.state(1)), (1, "HandingOver"));
 }
 
 #[test]
@@ -443,49 +358,6 @@ fn a_session_seen_closed_silences_every_address_at_once() {
         panic!("not opened again")
     };
     assert_ne!(reopened.open_for, Some(Incarnation("s-1".into())));
-}
-
-#[test]
-fn a_session_lease_deleted_by_hand_is_created_again_and_its_addresses_taken_again() {
-    let mut speaker = owner(2, &[("a", 0)], &[]);
-    speaker.feed(Input::Leases(LeaseEvent::SessionGone(name("a"))));
-    assert!(!speaker.machine.state(address(1)).answers());
-    speaker.store_session(true);
-    assert_eq!((speaker.state(1), speaker.state(2)), ("Taking", "Taking"));
-}
-
-#[test]
-fn a_session_lease_that_is_gone_is_given_time_to_come_back_and_a_node_that_is_gone_is_not() {
-    let taken_after = |nodes: &[(&str, u64)]| {
-        let mut speaker = Speaker::sure(plan("a", 1, nodes), &[], &[claim(1, "b", "1")]);
-        let key = LeaseKey::Claim(address(1));
-        (0..1_000).step_by(10).find(|_| {
-            let taken = speaker.take_write(&key).is_some();
-            speaker.pass(10);
-            taken
-        })
-    };
-    assert_eq!(taken_after(&[("a", 0), ("b", 0)]), Some(250));
-    assert_eq!(taken_after(&[("a", 0)]), Some(0));
-}
-
-#[test]
-fn a_claim_that_was_deleted_by_hand_moves_and_says_so() {
-    let mut speaker = owner(1, &[("a", 0)], &[]);
-    speaker.feed(Input::Leases(LeaseEvent::ClaimGone(address(1))));
-    let why = speaker.outputs.iter().find_map(|output| match output {
-        Output::Report(Report::Moved { answers: (true, false), cause, .. }) => Some(cause.clone()),
-        _ => None,
-    });
-    assert_eq!(why, Some(Cause::ClaimGone));
-}
-
-#[test]
-fn a_claim_edited_by_hand_to_nonsense_is_taken_back() {
-    let mut speaker = owner(1, &[("a", 0)], &[]);
-    speaker.feed(Input::Leases(LeaseEvent::Claim(version(9_000), claim(1, "", ""))));
-    assert!(!speaker.machine.state(address(1)).answers());
-    assert_eq!(speaker.store_claim(1).holder.node, name("a"));
 }
 
 #[test]

@@ -91,6 +91,10 @@ impl Machine {
         if matches!(state, State::Owner { .. } | State::Asking) {
             if matches!(state, State::Owner { .. }) {
                 self.announcements.start(address, now);
+                if self.parts.get(&address).is_some_and(|part| part.disputed) {
+                    // Its speaker knows better by now: another program announces it there.
+                    self.tell_of_stranger(voice, false, now);
+                }
             }
             self.rivals.entry(address).or_insert(None);
             self.want_list(now);
@@ -112,13 +116,12 @@ impl Machine {
 
     /// A stranger may send as fast as it likes; people are told at a measured pace.
     fn hear_stranger(&mut self, voice: &Voice, now: Moment) {
-        let Voice { address, mac, .. } = *voice;
+        let Voice { address, .. } = *voice;
         // On a network where the address is not answered for, another may have it.
         let Some(interfaces) = self.allowed_interfaces(address) else { return };
-        let mut links = usable(&self.links, &interfaces);
-        let Some(own) = links.find(|link| link.name == voice.link).map(|link| link.mac) else {
+        if usable(&self.links, &interfaces).all(|link| link.name != voice.link) {
             return;
-        };
+        }
         let Some(part) = self.parts.get_mut(&address) else { return };
         let inquiry = part.inquiry.as_mut().filter(|inquiry| inquiry.heeds_strangers);
         let barred = inquiry.is_some_and(|inquiry| {
@@ -126,12 +129,21 @@ impl Machine {
             true
         });
         self.dirty.extend(barred.then_some(address));
-        if !barred && !part.state.answers() {
-            return;
+        if barred || part.state.answers() {
+            self.tell_of_stranger(voice, barred, now);
         }
+    }
+
+    fn tell_of_stranger(&mut self, voice: &Voice, barred: bool, now: Moment) {
+        let Voice { address, mac, .. } = *voice;
+        let Some(own) = self.links.iter().find(|link| link.name == voice.link) else { return };
+        let own = own.mac;
+        let Some(part) = self.parts.get_mut(&address) else { return };
         if part.stranger.is_none_or(|last| now >= last + STRANGER_INTERVAL) {
             part.stranger = Some(now);
-            self.outputs.push_back(Output::Report(Report::Stranger { address, mac, own, barred }));
+            let node = self.view.speaker_with(mac).cloned();
+            let report = Report::Stranger { address, mac, node, own, barred };
+            self.outputs.push_back(Output::Report(report));
         }
     }
 
