@@ -11,6 +11,8 @@
 //!        │                        ▲                                     │
 //!        └──── no answer, error ──┴── back-off, fresh connections ◀─────┘ silence, error
 //! ```
+//!
+//! A watch that ends is opened again where it was; one that brought nothing, after a look at where the server stands.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;

@@ -15,7 +15,7 @@ use crate::scene::{ASKS, REPLACED_WITHIN, SETTLE, Scene, one_voice};
 const VIPS: [&str; 2] = ["192.168.112.1", "fd00:99::112:1"];
 
 #[tokio::test]
-async fn a_dead_owner_is_replaced_in_a_second_and_a_restarted_one_takes_nothing_back()
+async fn a_dead_owner_is_replaced_in_a_second_and_who_takes_an_address_keeps_it()
 -> anyhow::Result<()> {
     Lab::run(3, async |lab| {
         let scene = Scene::set(lab).await?;

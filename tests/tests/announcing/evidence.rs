@@ -16,8 +16,8 @@ use crate::scene::{ASKS, REPLACED_WITHIN, SETTLE, Scene, millis, one_voice};
 
 /// How long a speaker stands still, or a port of the switch is dead.
 const AWAY: Duration = Duration::from_secs(15);
-/// A stranger's address is told of so soon after a Service was given it: in half a second where nothing else runs.
-const TOLD_WITHIN: Duration = Duration::from_secs(2);
+/// A stranger's address is told of so soon after a Service was given it.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
 /// An address is announced so soon after a stranger has left it.
 const ANNOUNCED_AGAIN: Duration = Duration::from_secs(5);
 
