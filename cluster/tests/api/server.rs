@@ -1,6 +1,6 @@
 //! A real etcd and a real kube-apiserver on loopback, ended when dropped, or when the test's process dies.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use herald_cluster::client::{Clients, Options, connect};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
+use tokio::net::TcpSocket;
 use tokio::time::{Instant, sleep};
 
 /// Long enough for a cold start while the machine compiles something.
@@ -21,6 +22,7 @@ pub(crate) struct Server {
     apiserver: Child,
     etcd: Child,
     folder: PathBuf,
+    _ports: [(TcpSocket, u16); 3],
 }
 
 impl Drop for Server {
@@ -40,11 +42,12 @@ impl Server {
             Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("api-{}", std::process::id()));
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("tokens.csv"), format!("{TOKEN},test,test,\"system:masters\"\n"))?;
-        let [client, peer, secure] = free_ports()?;
+        let ports = [reserve()?, reserve()?, reserve()?];
+        let [client, peer, secure] = ports.each_ref().map(|(_, port)| *port);
         let etcd = start(&assets, &folder, "etcd", &etcd_flags(&folder, client, peer))?;
         let apiserver =
             start(&assets, &folder, "kube-apiserver", &api_flags(&folder, client, secure))?;
-        let mut server = Self { apiserver, etcd, folder };
+        let mut server = Self { apiserver, etcd, folder, _ports: ports };
         server.write_kubeconfig(secure)?;
         server.ready().await?;
         Ok(server)
@@ -146,15 +149,14 @@ fn assets() -> Result<PathBuf> {
     Ok(String::from_utf8(output.stdout)?.trim().into())
 }
 
-fn free_ports() -> Result<[u16; 3]> {
-    // All are held until all are known, so that no two are the same.
-    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let held = [bind()?, bind()?, bind()?];
-    let mut ports = [0; 3];
-    for (port, listener) in ports.iter_mut().zip(&held) {
-        *port = listener.local_addr()?.port();
-    }
-    Ok(ports)
+/// A port that is nobody else's while the socket lives: what is bound and does not listen keeps the port from those who
+/// want any, and lets a listener have it that asks for it by number.
+fn reserve() -> Result<(TcpSocket, u16)> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    let port = socket.local_addr()?.port();
+    Ok((socket, port))
 }
 
 fn start(assets: &Path, folder: &Path, name: &str, flags: &[String]) -> Result<Child> {

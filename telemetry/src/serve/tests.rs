@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -12,11 +12,14 @@ use super::*;
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Two ports that were free a moment ago: both are held until both are known.
-async fn free_ports() -> [u16; 2] {
-    let bind = async || TcpListener::bind((LOOPBACK, 0)).await.expect("loopback has a free port");
-    let held = [bind().await, bind().await];
-    held.map(|probe| probe.local_addr().expect("it is bound").port())
+/// A port that is nobody else's while the socket lives: what is bound and does not listen keeps the port from those who
+/// want any, and lets a listener have it that asks for it by number.
+fn reserve() -> (TcpSocket, u16) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_reuseaddr(true).expect("it is not bound yet");
+    socket.bind((LOOPBACK, 0).into()).expect("loopback has a free port");
+    let port = socket.local_addr().expect("it is bound").port();
+    (socket, port)
 }
 
 async fn ask(port: u16, path: &str) -> io::Result<String> {
@@ -35,7 +38,8 @@ fn endpoints(metrics_port: u16, health_port: u16) -> Endpoints {
 
 #[tokio::test]
 async fn each_port_has_its_own_pages_until_the_stop() {
-    let [metrics_port, health_port] = free_ports().await;
+    let (_metrics, metrics_port) = reserve();
+    let (_health, health_port) = reserve();
     let health = Health::new();
     health.ready_when("services", || Err("not listed yet".to_owned()));
     let (stop, stopped) = oneshot::channel::<()>();
@@ -61,7 +65,7 @@ async fn each_port_has_its_own_pages_until_the_stop() {
 
 #[tokio::test]
 async fn one_port_for_both_has_all_pages() {
-    let [port, _] = free_ports().await;
+    let (_reserved, port) = reserve();
     let registry = Arc::new(metrics::registry());
     let never = std::future::pending();
     let task = serve(endpoints(port, port), registry, Health::new(), never).await;

@@ -107,6 +107,8 @@ pub(super) async fn answer(mut stream: TcpStream, body: &str) -> io::Result<()> 
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpSocket;
+
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(5);
@@ -129,7 +131,10 @@ mod tests {
         let broken = get(address, "/", PATIENCE).await;
         assert!(matches!(broken, Err(Failure::Broken(..))), "{broken:?}");
         hang_up.await.expect("no panic").expect("one client");
-        let refused = get(address, "/", PATIENCE).await;
+        // Bound, and not listening: nobody else may have the port meanwhile.
+        let closed = TcpSocket::new_v4().expect("a socket");
+        closed.bind("127.0.0.1:0".parse().expect("an address")).expect("loopback");
+        let refused = get(closed.local_addr().expect("bound"), "/", PATIENCE).await;
         assert!(matches!(refused, Err(Failure::Refused(..))), "{refused:?}");
     }
 
