@@ -2,7 +2,9 @@
 //!
 //! kube's own stack leaves Nagle's algorithm on: what follows the TLS handshake at once waits for the server's delayed
 //! acknowledgement, 40 ms, on every fresh connection. A takeover opens several, so here segments leave as they come.
-//! Apart from that, and from its tracing of each request, this is kube's stack.
+//! And a watch on which nothing happens says nothing of its server's death: if the machine is gone, and not the process
+//! alone, nobody is left to close the connection. So TCP asks where nothing came for a while. Apart from these, and from its
+//! tracing of each request, this is kube's stack.
 
 use std::time::Duration;
 
@@ -16,6 +18,13 @@ use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ClientBuilder, ConfigExt as _};
 use kube::{Client, Config};
 use tower::{BoxError, ServiceBuilder};
+
+/// A connection on which nothing came for so long is asked whether the other side's machine is there.
+const ASKED_AFTER: Duration = Duration::from_secs(3);
+/// Between two of these questions.
+const ASKED_EVERY: Duration = Duration::from_secs(1);
+/// So many unanswered end the connection: 6 s after the other side was last heard.
+const UNANSWERED: u32 = 3;
 
 /// A client with the server, the account and the time limits of `config`.
 ///
@@ -53,6 +62,9 @@ where
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(ASKED_AFTER));
+    tcp.set_keepalive_interval(Some(ASKED_EVERY));
+    tcp.set_keepalive_retries(Some(UNANSWERED));
     tcp.set_tcp_user_timeout(lost_after);
     let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp)?);
     connector.set_connect_timeout(config.connect_timeout);

@@ -12,6 +12,8 @@ use crate::scene::{ASKS, SETTLE, Scene, all, one_voice};
 
 /// Evidence in 0.7 s, a write unanswered twice for 300 ms, and a view of the Leases that may have to be listed anew.
 const REPLACED_WITHIN: Duration = Duration::from_millis(2_500);
+/// What is neither a Lease's nor a write's is followed again so soon: TCP gives the dead server up after 6 s.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(10);
 /// The last of a dead node's addresses is announced within this.
 const ALL_ANNOUNCED_WITHIN: Duration = Duration::from_millis(1_800);
 const ADDRESSES: u8 = 200;
@@ -42,6 +44,8 @@ async fn an_api_server_that_dies_with_the_owners_node_delays_its_successor_by_le
         let died = SystemTime::now();
         lab.power_loss(owner)?;
         drop(gate);
+        let new: IpAddr = "192.168.112.2".parse()?;
+        scene.serve("new", "Cluster", &[new], &[&backend]).await?;
         scene.await_owner_but(&prober, &vips, Some(owner)).await?;
         for (vip, seen) in prober.finish().await? {
             one_voice(vip, &seen)?;
@@ -49,6 +53,12 @@ async fn an_api_server_that_dies_with_the_owners_node_delays_its_successor_by_le
             eprintln!("{vip} was not answered for {gap:.2?}");
             ensure!(gap <= REPLACED_WITHIN, "{vip} was not answered for {gap:?}");
         }
+        let prober = lab.probe(&[new], ASKS).await?;
+        scene.await_owner_but(&prober, &[new], Some(owner)).await?;
+        let took = died.elapsed()?;
+        eprintln!("{new} was given out meanwhile, and is answered after {took:.2?}");
+        ensure!(took <= FOLLOWED_WITHIN, "{new} is answered only after {took:?}");
+        prober.finish().await?;
         Ok(())
     })
     .await
