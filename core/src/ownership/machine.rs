@@ -9,7 +9,16 @@ use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 
+use self::held::Held;
+use self::inquiries::Inquiries;
+use self::questions::LOOK_UP;
 use self::refusals::Refusals;
+use self::relisting::Relisting;
+use self::report::Cause;
+pub use self::report::Report;
+use self::rivals::Rivals;
+use self::vouching::Vouching;
+pub use self::wire::Neighbours;
 use super::announcement::{Announcements, Due};
 use super::choices::Choices;
 use super::claim::{self, HAND_OVER, Leaving, Standing, State};
@@ -22,17 +31,18 @@ use super::timers::Timers;
 use super::view::{LeaseKey, View};
 use crate::name::{LinkName, NodeName};
 use crate::time::{Moment, Span};
-use inquiries::{Held, Inquiry, LOOK_UP};
-use report::Cause;
-pub use report::Report;
-pub use wire::Neighbours;
 
 mod facts;
+mod held;
 mod inquiries;
 mod leases;
+mod questions;
 mod refusals;
 mod relief;
+mod relisting;
 pub mod report;
+mod rivals;
+mod vouching;
 mod wire;
 
 /// One delay of R4, unless writes are slow.
@@ -105,8 +115,6 @@ struct Part {
     stranger: Option<Moment>,
     /// Another node was heard to use the address, and a list has shown since that it is not its.
     disputed: bool,
-    /// The wire is asked before the address is answered for.
-    inquiry: Option<Inquiry>,
 }
 
 /// One speaker.
@@ -123,30 +131,23 @@ pub struct Machine {
     links: Vec<Link>,
     gateways: BTreeMap<LinkName, Vec<IpAddr>>,
     evidence: Evidence,
-    inquiries: Timers<IpAddr>,
+    inquiries: Inquiries,
     held: Held,
+    rivals: Rivals,
+    vouching: Vouching,
     /// When duties are to be assigned anew, and when they last were.
     assign_at: Option<Moment>,
     assigned: Moment,
     neighbours: Neighbours,
     /// The networks that peers are on; nothing while they are to be gathered anew.
     networks: Option<BTreeSet<IpNetwork>>,
-    vouched: BTreeSet<IpAddr>,
-    vouch_ends: Timers<IpAddr>,
     sure: bool,
     stopping: Option<Moment>,
     drained: Option<Moment>,
     left: bool,
     advanced_at: Moment,
     write_time: Span,
-    /// From when on a list is wanted, until one is shown or the reason is gone.
-    relist_at: Option<Moment>,
-    relisted: Option<Moment>,
-    /// How often a list was asked for while a renewal was overdue, since one was last shown.
-    fruitless: u64,
-    /// Addresses that this speaker owns and a rival was heard to use, and when it listed anew for that: only a list
-    /// settles it (R9).
-    rivals: BTreeMap<IpAddr, Option<Moment>>,
+    relisting: Relisting,
     refusals: Refusals,
     /// Confirmed writes that the watch may not have shown yet, and when each was confirmed.
     confirmed: BTreeMap<LeaseKey, Moment>,
@@ -163,6 +164,7 @@ pub struct Machine {
 impl Machine {
     /// The speaker of node `me`. `seed` is random: it tells this process from every other.
     pub fn new(me: NodeName, seed: Arc<str>) -> Self {
+        let choices = Choices::default();
         Self {
             session: OwnSession::new(me.clone(), seed),
             me,
@@ -175,27 +177,24 @@ impl Machine {
             links: Vec::new(),
             gateways: BTreeMap::new(),
             evidence: Evidence::default(),
-            inquiries: Timers::default(),
+            inquiries: Inquiries::lasting(choices.periods.ask),
             held: Held::default(),
+            rivals: Rivals::default(),
+            vouching: Vouching::default(),
             assign_at: None,
             assigned: Moment::default(),
             neighbours: Neighbours::default(),
             networks: None,
-            vouched: BTreeSet::new(),
-            vouch_ends: Timers::default(),
             sure: false,
             stopping: None,
             drained: None,
             left: false,
             advanced_at: Moment::default(),
             write_time: Span::ZERO,
-            relist_at: None,
-            relisted: None,
-            fruitless: 0,
-            rivals: BTreeMap::new(),
+            relisting: Relisting::default(),
             refusals: Refusals::default(),
             confirmed: BTreeMap::new(),
-            choices: Choices::default(),
+            choices,
             relief: None,
             relief_sought: Moment::default(),
             dirty: BTreeSet::new(),
@@ -208,7 +207,9 @@ impl Machine {
     #[must_use]
     pub fn choosing(self, choices: Choices) -> Self {
         let announcements = Announcements::every(choices.refresh);
-        Self { choices, announcements, evidence: Evidence::new(choices.periods), ..self }
+        let inquiries = Inquiries::lasting(choices.periods.ask);
+        let evidence = Evidence::new(choices.periods);
+        Self { choices, announcements, inquiries, evidence, ..self }
     }
 
     /// Takes in what happened.
@@ -273,11 +274,11 @@ impl Machine {
             self.relist_due(),
             self.assign_at,
             self.evidence.next_deadline(),
-            self.inquiries.next(),
-            self.held.next(),
-            self.vouch_ends.next(),
+            self.inquiries.next_deadline(),
+            self.held.next_deadline(),
+            self.vouching.next_deadline(),
             self.heeds_pauses().then(|| self.advanced_at + LOOK_UP),
-            self.rival_due(),
+            self.rivals.next_deadline(),
             self.relief_due(),
             self.drained.filter(|_| self.is_answering()).map(|since| since + HAND_OVER),
             self.stopping.map(|since| since + HAND_OVER),
@@ -472,7 +473,7 @@ impl Machine {
             self.parts.entry(address).or_default();
             let asked_for = self.view.claim(address).is_none_or(|claim| claim.contested);
             if write == claim::Write::Take && asked_for && !self.choices.ignore_conflicts {
-                self.inquire(address, true, now);
+                self.inquiries.begin(address, true, now);
             }
             self.write_claim(address, write, &cause);
         }
@@ -558,9 +559,13 @@ impl Machine {
             self.outputs.push_back(Output::Report(report));
         }
         let (held, idle) = (part.state == State::Holding, part.state == State::Idle);
-        self.watch_held(address, held, now);
+        match held {
+            true => self.held.begin(address, self.questions(address), now),
+            false => self.held.end(address),
+        }
         if idle {
-            self.rivals.remove(&address);
+            self.inquiries.forget(address);
+            self.rivals.forget(address);
             self.parts.remove(&address);
         }
     }

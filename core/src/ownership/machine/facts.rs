@@ -25,11 +25,11 @@ impl Machine {
         };
         Facts {
             open,
-            sure: self.sure && !self.is_doubtful(address, now),
+            sure: self.sure && !self.rivals.is_doubtful(address, now),
             wanted: vip.is_some(),
             fit,
             leaving,
-            wire: self.wire(address),
+            wire: self.inquiries.wire(address),
             claim,
             writable: self.view.is_claim_writable(address)
                 && self.refusals.until(address, now).is_none(),

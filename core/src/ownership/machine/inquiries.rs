@@ -1,201 +1,227 @@
-//! What this speaker asks of everybody: before it answers for an address (R8's gate, R9), and while it holds one (R8).
+//! The wire is asked for an address before it is answered for (R8's gate, R9): each question of it, and how it ends.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::report::Cause;
-use super::{Machine, Output, Part};
-use crate::name::LinkName;
-use crate::ownership::choices::STOOD_STILL;
-use crate::ownership::claim::{State, Wire};
-use crate::ownership::evidence::Question;
-use crate::ownership::order::usable;
+use crate::ownership::claim::Wire;
 use crate::ownership::timers::Timers;
 use crate::time::{Moment, Span};
 
-/// So often at least the machine looks up while it answers or takes, so that standing still is noticed.
-pub(super) const LOOK_UP: Span = Span::millis(150);
 /// Questions of one inquiry.
-const INQUIRIES: u64 = 2;
+const QUESTIONS: u64 = 2;
 /// An inquiry whose questions do not leave begins anew so often; then it is over all the same.
 const PROLONGED: u8 = 5;
 /// Between two questions while a stranger has the address, and how long it must have been silent.
 const STRANGER_ASKED: Span = Span::secs(1);
 const STRANGER_GONE: Span = Span::millis(2500);
-/// Between two questions for an address that is held.
-const HELD_ASKED: Span = Span::secs(2);
-/// Between two questions for any that are held, on whatever link: a hundred a second at most.
-const HELD_APART: Span = Span::millis(10);
 
-/// The wire is asked for an address before it is answered for.
+/// The inquiries that are under way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Inquiry {
+pub(super) struct Inquiries {
+    /// How long one lasts where nobody answers.
+    lasting: Span,
+    open: BTreeMap<IpAddr, Inquiry>,
+    due: Timers<IpAddr>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Inquiry {
     until: Moment,
     next: Moment,
     /// Whether strangers count: not when this speaker answered before, for to them it never yields (R9).
-    pub(super) heeds_strangers: bool,
+    heeds_strangers: bool,
     stranger: Option<Moment>,
     prolonged: u8,
 }
 
-impl Inquiry {
-    /// A stranger was heard to use the address.
-    pub(super) fn hear_stranger(&mut self, now: Moment) {
-        self.stranger = Some(now);
-    }
+/// What is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Everybody is to be asked for this address.
+    Ask(IpAddr),
+    /// This inquiry is over, and nobody uses the address.
+    Over(IpAddr),
 }
 
-/// When each address that is held is asked for next.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Held {
-    timers: Timers<IpAddr>,
-    /// Before this another was asked for a moment ago.
-    free_at: Moment,
-}
-
-impl Held {
-    /// `address` is asked for at `at` by so many questions, or a little later where others are asked for then.
-    fn ask(&mut self, address: IpAddr, questions: u64, at: Moment) {
-        let at = at.max(self.free_at);
-        self.free_at = at + HELD_APART.times(questions);
-        self.timers.set(address, Some(at));
+impl Inquiries {
+    /// None yet; each lasts so long.
+    pub(super) fn lasting(lasting: Span) -> Self {
+        Self { lasting, open: BTreeMap::new(), due: Timers::default() }
     }
 
-    pub(super) fn next(&self) -> Option<Moment> {
-        self.timers.next()
-    }
-}
-
-impl Part {
-    /// Whether the address is answered for, or is about to be: also once the questions that are being put go unanswered.
-    fn heeds_pauses(&self) -> bool {
-        self.state.answers() || self.state == State::Taking || self.inquiry.is_some()
-    }
-}
-
-impl Machine {
-    /// Whether standing still would be noticed too late if the machine did not look up often.
-    pub(super) fn heeds_pauses(&self) -> bool {
-        self.parts.values().any(Part::heeds_pauses)
+    /// Begins to ask for `address`, anew if it is being asked for.
+    pub(super) fn begin(&mut self, address: IpAddr, heeds_strangers: bool, now: Moment) {
+        let until = now + self.lasting;
+        let inquiry = Inquiry { until, next: now, heeds_strangers, stranger: None, prolonged: 0 };
+        self.open.insert(address, inquiry);
+        self.due.set(address, Some(now));
     }
 
-    /// Begins to ask for `address` before it is answered for.
-    pub(super) fn inquire(&mut self, address: IpAddr, heeds_strangers: bool, now: Moment) {
-        let until = now + self.choices.periods.ask;
-        let part = self.parts.entry(address).or_default();
-        let (stranger, prolonged) = (None, 0);
-        part.inquiry = Some(Inquiry { until, next: now, heeds_strangers, stranger, prolonged });
-        self.inquiries.set(address, Some(now));
+    /// What would be heard of `address` matters no more.
+    pub(super) fn forget(&mut self, address: IpAddr) {
+        if self.open.remove(&address).is_some() {
+            self.due.set(address, None);
+        }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// The addresses that are being asked for.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.open.keys().copied()
+    }
+
+    /// Whether `address` is being asked for, and a stranger would bar it.
+    pub(super) fn heeds_strangers(&self, address: IpAddr) -> bool {
+        self.open.get(&address).is_some_and(|inquiry| inquiry.heeds_strangers)
+    }
+
+    /// What the wire says of `address`.
     pub(super) fn wire(&self, address: IpAddr) -> Wire {
-        let inquiry = self.parts.get(&address).and_then(|part| part.inquiry.as_ref());
-        inquiry.map_or(Wire::Clear, |inquiry| match inquiry.stranger {
+        self.open.get(&address).map_or(Wire::Clear, |inquiry| match inquiry.stranger {
             Some(_) => Wire::Barred(inquiry.until),
             None => Wire::Asked(inquiry.until),
         })
     }
 
-    /// R8's gate: what was answered before a pause, or was about to be, is asked for before it is answered again.
-    pub(super) fn notice_pause(&mut self, now: Moment) {
-        if now.since(self.advanced_at) < STOOD_STILL {
-            return;
-        }
-        let concerned = self.parts.iter().filter(|(_, part)| part.heeds_pauses());
-        let concerned: Vec<(IpAddr, bool)> = concerned
-            .map(|(address, part)| {
-                let fresh = part.inquiry.as_ref().is_some_and(|inquiry| inquiry.heeds_strangers);
-                (*address, fresh)
-            })
-            .collect();
-        for (address, heeds_strangers) in concerned {
-            self.inquire(address, heeds_strangers, now);
-            if self.state(address).answers() {
-                self.enter(address, State::Asking, None, Cause::StoodStill, now);
-            }
-            self.dirty.insert(address);
+    /// A stranger was heard to use `address`; whether that bars it.
+    pub(super) fn hear_stranger(&mut self, address: IpAddr, now: Moment) -> bool {
+        let inquiry = self.open.get_mut(&address).filter(|inquiry| inquiry.heeds_strangers);
+        inquiry.is_some_and(|inquiry| {
+            inquiry.stranger = Some(now);
+            true
+        })
+    }
+
+    /// Questions for these did not leave, or answers were lost: who was asked for has not been heard out.
+    pub(super) fn prolong(&mut self, addresses: &[IpAddr], now: Moment) {
+        let (again, until) = (now + self.between(), now + self.lasting);
+        for address in addresses {
+            let inquiry = self.open.get_mut(address);
+            let Some(inquiry) = inquiry.filter(|inquiry| inquiry.prolonged < PROLONGED) else {
+                continue;
+            };
+            inquiry.prolonged += 1;
+            inquiry.until = inquiry.until.max(until);
+            inquiry.next = inquiry.next.min(again);
+            self.due.set(*address, Some(again));
         }
     }
 
-    /// Puts the questions that are due, and ends the inquiries that are over.
-    pub(super) fn drive_inquiries(&mut self, now: Moment) -> bool {
-        let between = Span(self.choices.periods.ask.0 / INQUIRIES);
-        let mut progressed = false;
-        while let Some(address) = self.inquiries.pop_due(now) {
-            progressed = true;
-            let Some(part) = self.parts.get_mut(&address) else { continue };
-            let Some(inquiry) = &mut part.inquiry else { continue };
+    /// When [`Inquiries::look`] is to be called next.
+    pub(super) fn next_deadline(&self) -> Option<Moment> {
+        self.due.next()
+    }
+
+    /// The questions that are due, and the inquiries that are over.
+    pub(super) fn look(&mut self, now: Moment) -> Vec<Due> {
+        let between = self.between();
+        let mut due = Vec::new();
+        while let Some(address) = self.due.pop_due(now) {
+            let Some(inquiry) = self.open.get_mut(&address) else { continue };
             if let Some(heard) = inquiry.stranger {
                 inquiry.until = inquiry.until.max(heard + STRANGER_GONE);
             }
             if now >= inquiry.until {
-                part.inquiry = None;
-                self.dirty.insert(address);
+                self.open.remove(&address);
+                due.push(Due::Over(address));
                 continue;
             }
-            let barred = inquiry.stranger.is_some();
-            let interval = if barred { STRANGER_ASKED } else { between };
-            let asks = now >= inquiry.next;
-            if asks {
-                inquiry.next = now + interval;
+            if now >= inquiry.next {
+                let barred = inquiry.stranger.is_some();
+                inquiry.next = now + if barred { STRANGER_ASKED } else { between };
+                due.push(Due::Ask(address));
             }
-            let due = inquiry.next.min(inquiry.until);
-            self.inquiries.set(address, Some(due));
-            if asks {
-                self.ask_all(address);
-            }
+            self.due.set(address, Some(inquiry.next.min(inquiry.until)));
         }
-        progressed
+        due
     }
 
-    /// Questions on `link` did not leave, or answers there were lost: who was asked for has not been heard out.
-    pub(super) fn prolong_inquiries(&mut self, link: &LinkName, now: Moment) {
-        let again = now + Span(self.choices.periods.ask.0 / INQUIRIES);
-        let until = now + self.choices.periods.ask;
-        for address in self.inquiries.keys().copied().collect::<Vec<_>>() {
-            let interfaces = self.allowed_interfaces(address);
-            let concerned = interfaces.is_some_and(|interfaces| interfaces.allow(link));
-            let part = self.parts.get_mut(&address).filter(|_| concerned);
-            let Some(inquiry) = part.and_then(|part| part.inquiry.as_mut()) else { continue };
-            if inquiry.prolonged < PROLONGED {
-                inquiry.prolonged += 1;
-                inquiry.until = inquiry.until.max(until);
-                inquiry.next = inquiry.next.min(again);
-                self.inquiries.set(address, Some(again));
-            }
-        }
+    fn between(&self) -> Span {
+        Span(self.lasting.0 / QUESTIONS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+    fn at(millis: u64) -> Moment {
+        Moment::default() + Span::millis(millis)
     }
 
-    /// `address` is held, or is not any more.
-    pub(super) fn watch_held(&mut self, address: IpAddr, held: bool, now: Moment) {
-        match held {
-            true if !self.held.timers.has(&address) => {
-                self.held.ask(address, self.questions(address), now);
-            }
-            true => {}
-            false => self.held.timers.set(address, None),
-        }
+    fn asking(heeds_strangers: bool) -> Inquiries {
+        let mut inquiries = Inquiries::lasting(Span::millis(100));
+        inquiries.begin(VIP, heeds_strangers, at(0));
+        inquiries
     }
 
-    /// R8: whoever took an address meanwhile answers when it is asked for.
-    pub(super) fn ask_for_held(&mut self, now: Moment) {
-        while let Some(address) = self.held.timers.pop_due(now) {
-            self.held.ask(address, self.questions(address), now + HELD_ASKED);
-            self.ask_all(address);
+    /// Looks when it should until `until`, and returns what was due, and when.
+    fn looked(inquiries: &mut Inquiries, until: u64) -> Vec<(u64, Due)> {
+        let mut seen = Vec::new();
+        while let Some(due) = inquiries.next_deadline().filter(|due| *due <= at(until)) {
+            let millis = due.since(at(0)).0 / Span::millis(1).0;
+            seen.extend(inquiries.look(due).into_iter().map(|what| (millis, what)));
         }
+        seen
     }
 
-    /// How many questions asking everybody for `address` takes: one on each link.
-    fn questions(&self, address: IpAddr) -> u64 {
-        let interfaces = self.allowed_interfaces(address);
-        interfaces.map_or(0, |interfaces| usable(&self.links, &interfaces).count() as u64)
+    #[test]
+    fn an_address_that_nobody_uses_is_asked_for_twice() {
+        let mut inquiries = asking(true);
+        assert_eq!(inquiries.wire(VIP), Wire::Asked(at(100)));
+        let expected = [(0, Due::Ask(VIP)), (50, Due::Ask(VIP)), (100, Due::Over(VIP))];
+        assert_eq!(looked(&mut inquiries, 10_000), expected);
+        assert_eq!(inquiries.wire(VIP), Wire::Clear);
+        assert!(inquiries.is_empty());
     }
 
-    /// Asks everybody on the links where this speaker would answer for `address`.
-    fn ask_all(&mut self, address: IpAddr) {
-        let Some(interfaces) = self.allowed_interfaces(address) else { return };
-        for link in usable(&self.links, &interfaces) {
-            let question = Question { address, link: link.name.clone(), to: None };
-            self.outputs.push_back(Output::Ask(question));
+    #[test]
+    fn a_stranger_is_asked_for_each_second_until_it_was_silent_for_two_and_a_half() {
+        let mut inquiries = asking(true);
+        assert_eq!(looked(&mut inquiries, 0), [(0, Due::Ask(VIP))]);
+        assert!(inquiries.hear_stranger(VIP, at(20)));
+        assert!(matches!(inquiries.wire(VIP), Wire::Barred(_)));
+        let expected = [
+            (50, Due::Ask(VIP)),
+            (1050, Due::Ask(VIP)),
+            (2050, Due::Ask(VIP)),
+            (2520, Due::Over(VIP)),
+        ];
+        assert_eq!(looked(&mut inquiries, 10_000), expected);
+    }
+
+    #[test]
+    fn who_answered_before_is_not_barred_by_a_stranger() {
+        let mut inquiries = asking(false);
+        assert!(!inquiries.hear_stranger(VIP, at(20)));
+        assert_eq!(inquiries.wire(VIP), Wire::Asked(at(100)));
+    }
+
+    #[test]
+    fn questions_that_do_not_leave_are_put_again_but_not_for_ever() {
+        let mut inquiries = asking(true);
+        for round in 0..20 {
+            let now = round * 90;
+            looked(&mut inquiries, now);
+            inquiries.prolong(&[VIP], at(now));
         }
+        assert!(inquiries.is_empty(), "{inquiries:?}");
+        let mut inquiries = asking(true);
+        looked(&mut inquiries, 90);
+        inquiries.prolong(&[VIP], at(90));
+        let expected = [(140, Due::Ask(VIP)), (190, Due::Over(VIP))];
+        assert_eq!(looked(&mut inquiries, 10_000), expected);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_not_asked_for() {
+        let mut inquiries = asking(true);
+        inquiries.forget(VIP);
+        assert_eq!((inquiries.next_deadline(), inquiries.wire(VIP)), (None, Wire::Clear));
     }
 }

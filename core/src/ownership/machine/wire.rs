@@ -25,8 +25,6 @@ const ASSIGN_INTERVAL: Span = Span::millis(50);
 const VETO_ENDS: Span = Span::secs(60);
 /// Addresses that a peer whose session has expired is asked for at a time.
 const DEFENDED: usize = 16;
-/// How long a speaker answers its peers' probes for an address after its claim went: it lives, though it is silent.
-const VOUCHED_FOR: Span = Span::secs(10);
 
 /// Who hears whether a peer lives that does not renew its session (R7).
 enum Hearing {
@@ -96,8 +94,8 @@ impl Machine {
                     self.tell_of_stranger(voice, false, now);
                 }
             }
-            self.rivals.entry(address).or_insert(None);
-            self.want_list(now);
+            self.rivals.hear(address);
+            self.relisting.want(now);
         }
         let cause = match state {
             State::HandingOver { .. } => Cause::HeardSuccessor(speaker),
@@ -122,14 +120,9 @@ impl Machine {
         if usable(&self.links, &interfaces).all(|link| link.name != voice.link) {
             return;
         }
-        let Some(part) = self.parts.get_mut(&address) else { return };
-        let inquiry = part.inquiry.as_mut().filter(|inquiry| inquiry.heeds_strangers);
-        let barred = inquiry.is_some_and(|inquiry| {
-            inquiry.hear_stranger(now);
-            true
-        });
+        let barred = self.inquiries.hear_stranger(address, now);
         self.dirty.extend(barred.then_some(address));
-        if barred || part.state.answers() {
+        if barred || self.state(address).answers() {
             self.tell_of_stranger(voice, barred, now);
         }
     }
@@ -292,25 +285,16 @@ impl Machine {
         self.evidence.assign(duties, hosts, now);
     }
 
-    /// A live speaker answers its peers' probes for every address whose claim names it, or did a moment ago, in any
-    /// state: silence on purpose is not death.
+    /// Sees to it that peers' probes for `address` are answered while its claim names this speaker.
     pub(super) fn vouch(&mut self, address: IpAddr, now: Moment) {
         let mine = self.view.claim(address).is_some_and(|claim| self.is_mine(claim));
-        let known = self.vouched.contains(&address);
-        if mine {
-            self.vouch_ends.set(address, None);
-        } else if known && !self.vouch_ends.has(&address) {
-            self.vouch_ends.set(address, Some(now + VOUCHED_FOR));
-        }
-        if mine && !known {
-            self.vouched.insert(address);
+        if self.vouching.see(address, mine, now) {
             self.outputs.push_back(Output::Vouch(address, true));
         }
     }
 
     pub(super) fn end_vouching(&mut self, now: Moment) {
-        while let Some(address) = self.vouch_ends.pop_due(now) {
-            self.vouched.remove(&address);
+        while let Some(address) = self.vouching.pop_ended(now) {
             self.outputs.push_back(Output::Vouch(address, false));
         }
     }

@@ -53,7 +53,7 @@ fn lists_that_come_and_show_no_renewal_are_asked_for_ever_more_rarely() {
     assert!(apart.is_sorted() && apart.iter().all(|span| *span <= 5_000), "{apart:?}");
     // A rival is another matter.
     let before = speaker.now;
-    speaker.machine.rivals.insert(address(1), None);
-    speaker.machine.want_list(before);
+    speaker.machine.rivals.hear(address(1));
+    speaker.machine.relisting.want(before);
     assert!(speaker.machine.relist_due().is_some_and(|at| at <= before + Span::secs(1)));
 }
