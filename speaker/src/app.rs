@@ -38,7 +38,7 @@ use crate::net::exclusion::Exclusion;
 use crate::net::links::Watcher;
 use crate::net::responder::{self, Responder};
 use crate::plan::Planner;
-use crate::report::{Reporter, Standing};
+use crate::report::{Readiness, Reporter};
 use crate::settings::Settings;
 use crate::watch::{Caches, caches};
 
@@ -90,8 +90,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tasks.spawn(async move { Err(links.run().await.map_or_else(Into::into, |()| ended("links"))) });
 
     let health = Health::new();
-    let standing = Arc::new(Mutex::new(Standing::default()));
-    watch_readiness(&health, &caches, &standing);
+    let readiness = Arc::new(Mutex::new(Readiness::default()));
+    watch_readiness(&health, &caches, &readiness);
     let planning = health.side_loop("planner", WEDGED);
     let heartbeat = health.main_loop("speaker", WEDGED);
     let serving = serve(settings.endpoints, Arc::new(registry), health, wait(stopped.clone()));
@@ -106,7 +106,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tasks.spawn(async move { match keeping.await {} });
     let said = Said { plans: plan_tx, verdict, figures: figures.clone() };
     tasks.spawn(plan_on_change(planner, caches, dirty, said, planning));
-    let reporter = Reporter::new(node.clone(), recorder, services, figures, standing);
+    let reporter = Reporter::new(node.clone(), recorder, services, figures, readiness);
     let ears = Ears { leases, plans, links: link_changes, heard, stop: stopped };
     let writer = || LeaseWriter::new(clients.leases.clone(), &namespace);
     let hands = Hands { responder, sessions: writer(), claims: writer(), reporter, heartbeat };
@@ -128,16 +128,16 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     result
 }
 
-fn watch_readiness(health: &Health, caches: &Caches, standing: &Arc<Mutex<Standing>>) {
+fn watch_readiness(health: &Health, caches: &Caches, readiness: &Arc<Mutex<Readiness>>) {
     let caches = caches.clone();
     health.ready_when("caches", move || caches.readiness());
-    let standing = standing.clone();
+    let readiness = readiness.clone();
     health.ready_when("session", move || {
-        let standing = standing.lock().unwrap_or_else(PoisonError::into_inner);
-        if standing.open || !standing.takes_part {
+        let readiness = readiness.lock().unwrap_or_else(PoisonError::into_inner);
+        if readiness.open || !readiness.takes_part {
             return Ok(());
         }
-        Err(standing.why.clone().unwrap_or_else(|| "not open yet".to_owned()))
+        Err(readiness.why.clone().unwrap_or_else(|| "not open yet".to_owned()))
     });
 }
 

@@ -21,7 +21,7 @@ use crate::metrics::{Figures, RuleLabel, UnfitLabel, WriteLabel};
 
 /// What `/readyz` asks the loop's state for.
 #[derive(Debug, Default)]
-pub struct Standing {
+pub struct Readiness {
     /// Whether this node takes part in announcing at all.
     pub takes_part: bool,
     /// Whether its session is open.
@@ -36,7 +36,7 @@ pub struct Reporter {
     recorder: Recorder,
     services: Cache<ServiceId, Option<Arc<Service>>>,
     figures: Figures,
-    standing: Arc<Mutex<Standing>>,
+    readiness: Arc<Mutex<Readiness>>,
     plan: Arc<Plan>,
 }
 
@@ -47,9 +47,9 @@ impl Reporter {
         recorder: Recorder,
         services: Cache<ServiceId, Option<Arc<Service>>>,
         figures: Figures,
-        standing: Arc<Mutex<Standing>>,
+        readiness: Arc<Mutex<Readiness>>,
     ) -> Self {
-        Self { me, recorder, services, figures, standing, plan: Arc::default() }
+        Self { me, recorder, services, figures, readiness, plan: Arc::default() }
     }
 
     /// Counts writes, from wherever they end.
@@ -65,7 +65,7 @@ impl Reporter {
     /// A plan is in force.
     pub fn planned(&mut self, plan: &Arc<Plan>) {
         self.plan = Arc::clone(plan);
-        self.stand(|standing| standing.takes_part = plan.takes_part);
+        self.note(|readiness| readiness.takes_part = plan.takes_part);
         self.figures.announced.planned(Arc::clone(plan));
     }
 
@@ -123,7 +123,7 @@ impl Reporter {
         self.figures.sure.set(i64::from(sure));
         if sure {
             tracing::info!("the view of the Leases is fresh");
-        } else if self.stand(|standing| standing.open) {
+        } else if self.note(|readiness| readiness.open) {
             tracing::warn!("the view of the Leases is not fresh any more");
         }
         // Without a session there is none by which to know: that it is closed has been said.
@@ -223,11 +223,11 @@ impl Reporter {
                 (false, Some(why))
             }
         };
-        self.stand(|standing| (standing.open, standing.why) = (open, why));
+        self.note(|readiness| (readiness.open, readiness.why) = (open, why));
     }
 
-    fn stand<R>(&self, change: impl FnOnce(&mut Standing) -> R) -> R {
-        change(&mut self.standing.lock().unwrap_or_else(PoisonError::into_inner))
+    fn note<R>(&self, change: impl FnOnce(&mut Readiness) -> R) -> R {
+        change(&mut self.readiness.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

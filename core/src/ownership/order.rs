@@ -12,7 +12,7 @@ use crate::name::NodeName;
 
 /// Where a candidate stands; the least comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Standing {
+pub struct Rank {
     /// The holder named another node when it handed the address over.
     not_named: bool,
     /// It was found silent not long ago.
@@ -56,7 +56,7 @@ pub fn welcome<'p>(address: IpAddr, vip: &'p Vip, view: &View) -> Vec<&'p NodeNa
 /// the owner holds besides does not matter, so that all addresses of a Service go home together.
 pub fn home<'p>(address: IpAddr, vip: &'p Vip, view: &View) -> Option<&'p NodeName> {
     welcomed(address, vip, view)
-        .min_by_key(|(standing, digest, node)| (standing.score, *digest, *node))
+        .min_by_key(|(rank, digest, node)| (rank.score, *digest, *node))
         .map(|(_, _, node)| node)
 }
 
@@ -64,9 +64,9 @@ fn welcomed<'p>(
     address: IpAddr,
     vip: &'p Vip,
     view: &View,
-) -> impl Iterator<Item = (Standing, [u8; 32], &'p NodeName)> + use<'p> {
+) -> impl Iterator<Item = (Rank, [u8; 32], &'p NodeName)> + use<'p> {
     let sorted = sorted(address, vip, view, None).into_iter();
-    sorted.filter(|(standing, _, _)| !standing.deaf && !standing.doubted)
+    sorted.filter(|(rank, _, _)| !rank.deaf && !rank.doubted)
 }
 
 fn sorted<'p>(
@@ -74,52 +74,52 @@ fn sorted<'p>(
     vip: &'p Vip,
     view: &View,
     without: Option<&NodeName>,
-) -> Vec<(Standing, [u8; 32], &'p NodeName)> {
+) -> Vec<(Rank, [u8; 32], &'p NodeName)> {
     let first = vip.first.to_string();
-    let mut standings: Vec<(Standing, [u8; 32], &NodeName)> = standings(address, vip, view)
+    let mut all: Vec<(Rank, [u8; 32], &NodeName)> = ranked(address, vip, view)
         .filter(|(_, node)| without != Some(*node))
-        .map(|(standing, node)| (standing, digest(node, &first), node))
+        .map(|(rank, node)| (rank, digest(node, &first), node))
         .collect();
-    if standings.iter().any(|(standing, _, _)| !standing.off_link) {
-        standings.retain(|(standing, _, _)| !standing.off_link);
+    if all.iter().any(|(rank, _, _)| !rank.off_link) {
+        all.retain(|(rank, _, _)| !rank.off_link);
     }
-    standings.sort_unstable();
-    standings
+    all.sort_unstable();
+    all
 }
 
 /// How many come before `me` in the [`order`] of `vip`; `None` when `me` is not in it.
 pub fn place(address: IpAddr, vip: &Vip, view: &View, me: &NodeName) -> Option<u64> {
-    let mine = standing(address, vip, vip.candidates.nodes.get(me)?, me, view)?;
+    let mine = rank(address, vip, vip.candidates.nodes.get(me)?, me, view)?;
     if mine.off_link && is_anybody_beside(address, vip, view, me) {
         return None;
     }
     let first = vip.first.to_string();
     let my_digest = digest(me, &first);
-    let before = standings(address, vip, view).filter(|(standing, node)| {
+    let before = ranked(address, vip, view).filter(|(rank, node)| {
         // Most stand alike, and a digest is dear.
         let by_digest = || (digest(node, &first), *node).cmp(&(my_digest, me));
-        standing.off_link == mine.off_link && standing.cmp(&mine).then_with(by_digest).is_lt()
+        rank.off_link == mine.off_link && rank.cmp(&mine).then_with(by_digest).is_lt()
     });
     Some(before.count() as u64)
 }
 
-fn standings<'p>(
+fn ranked<'p>(
     address: IpAddr,
     vip: &'p Vip,
     view: &View,
-) -> impl Iterator<Item = (Standing, &'p NodeName)> {
+) -> impl Iterator<Item = (Rank, &'p NodeName)> {
     vip.candidates.nodes.iter().filter_map(move |(node, candidacy)| {
-        Some((standing(address, vip, candidacy, node, view)?, node))
+        Some((rank(address, vip, candidacy, node, view)?, node))
     })
 }
 
-fn standing(
+fn rank(
     address: IpAddr,
     vip: &Vip,
     candidacy: &Candidacy,
     node: &NodeName,
     view: &View,
-) -> Option<Standing> {
+) -> Option<Rank> {
     let session = view.session(node).filter(|s| s.open_for.is_some() && !s.leaving)?;
     let links = || usable(&session.links, &candidacy.interfaces);
     links().next()?;
@@ -131,7 +131,7 @@ fn standing(
     let beside = vip.siblings.iter().any(|sibling| {
         view.claim(*sibling).is_some_and(|c| c.holder.node == *node && view.is_open_for(&c.holder))
     });
-    Some(Standing {
+    Some(Rank {
         not_named: !named,
         doubted: session.doubted,
         deaf: is_deaf(&session.links, &candidacy.interfaces, address),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Why a frame was not answered, or something not sent. A closed list, fit for a metric's label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Drop {
+pub enum Dropped {
     /// The frame is no message of its protocol.
     Malformed,
     /// It is a reply or an advertisement, which asks nothing.
@@ -36,7 +36,7 @@ pub enum Drop {
     HeardFull,
 }
 
-impl Drop {
+impl Dropped {
     /// All of them.
     pub const ALL: [Self; 13] = [
         Self::Malformed,
@@ -96,7 +96,7 @@ pub(super) struct AddressCounters {
 /// All counts. They only ever grow, but those of an address go when nobody is interested in it any more.
 #[derive(Debug, Default)]
 pub struct Counts {
-    drops: [AtomicU64; Drop::ALL.len()],
+    drops: [AtomicU64; Dropped::ALL.len()],
     addresses: Mutex<HashMap<IpAddr, Arc<AddressCounters>>>,
 }
 
@@ -106,15 +106,15 @@ pub(super) fn increment(counter: &AtomicU64) {
 
 impl Counts {
     /// What was dropped, by reason.
-    pub fn drops(&self) -> impl Iterator<Item = (Drop, u64)> {
-        Drop::ALL
+    pub fn drops(&self) -> impl Iterator<Item = (Dropped, u64)> {
+        Dropped::ALL
             .into_iter()
             .zip(&self.drops)
             .map(|(why, count)| (why, count.load(Ordering::Relaxed)))
     }
 
     /// How much was dropped for the reason `why`.
-    pub fn dropped(&self, why: Drop) -> u64 {
+    pub fn dropped(&self, why: Dropped) -> u64 {
         self.drops().find_map(|(of, count)| (of == why).then_some(count)).unwrap_or(0)
     }
 
@@ -137,12 +137,12 @@ impl Counts {
         counts
     }
 
-    pub(super) fn drop_one(&self, why: Drop) {
+    pub(super) fn drop_one(&self, why: Dropped) {
         self.drop_many(why, 1);
     }
 
-    pub(super) fn drop_many(&self, why: Drop, count: u64) {
-        let place = Drop::ALL.iter().position(|of| *of == why).expect("ALL lists every reason");
+    pub(super) fn drop_many(&self, why: Dropped, count: u64) {
+        let place = Dropped::ALL.iter().position(|of| *of == why).expect("ALL lists every reason");
         self.drops[place].fetch_add(count, Ordering::Relaxed);
     }
 

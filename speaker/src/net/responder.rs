@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use self::port::{Announcement, Port};
-use super::count::{Counts, Drop};
+use super::count::{Counts, Dropped};
 use super::groups::{Groups, Membership};
 use super::links::Links;
 use super::socket::{OpenError, Protocol};
@@ -221,7 +221,7 @@ impl Responder {
         for (name, pair) in self.pairs.iter().filter(|(name, _)| on.includes(name)) {
             let gateways = if first { self.gateways(name, address) } else { Vec::new() };
             if pair.port(address).announce(Announcement { address, gateways }).is_err() {
-                self.shared.counts.drop_one(Drop::QueueFull);
+                self.shared.counts.drop_one(Dropped::QueueFull);
             }
         }
     }
@@ -235,7 +235,7 @@ impl Responder {
         let from = self.links.get(link).and_then(|interface| interface.link_local);
         let from = from.unwrap_or(Ipv6Addr::UNSPECIFIED);
         if pair.port(*address).ask(port::Question { address: *address, from, host: *to }).is_err() {
-            self.shared.counts.drop_one(Drop::QueueFull);
+            self.shared.counts.drop_one(Dropped::QueueFull);
             self.shared.lose(link);
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use herald_core::name::LinkName;
 use herald_core::wire::{Mac, arp, ndp};
 
-use super::count::{AddressCounters, Drop, increment};
+use super::count::{AddressCounters, Dropped, increment};
 use super::socket::Protocol;
 
 /// The links that something is for.
@@ -90,11 +90,11 @@ pub(super) struct Judgement {
     /// A claim that somebody else made by it.
     pub(super) claim: Option<(IpAddr, Mac, How)>,
     /// The answer that it asks for, or why there is none.
-    pub(super) reply: Result<Reply, Drop>,
+    pub(super) reply: Result<Reply, Dropped>,
 }
 
 impl Judgement {
-    fn none(why: Drop) -> Self {
+    fn none(why: Dropped) -> Self {
         Self { claim: None, reply: Err(why) }
     }
 }
@@ -112,9 +112,9 @@ impl Table {
     ///
     /// # Errors
     /// Why not.
-    pub(super) fn answer(&self, address: IpAddr, link: &LinkName) -> Result<&Answer, Drop> {
-        let answer = self.answers.get(&address).ok_or(Drop::NotAnswered)?;
-        if answer.reach.includes(link) { Ok(answer) } else { Err(Drop::NotOnLink) }
+    pub(super) fn answer(&self, address: IpAddr, link: &LinkName) -> Result<&Answer, Dropped> {
+        let answer = self.answers.get(&address).ok_or(Dropped::NotAnswered)?;
+        if answer.reach.includes(link) { Ok(answer) } else { Err(Dropped::NotOnLink) }
     }
 
     /// Judges `frame`, which came in at `place`.
@@ -122,11 +122,11 @@ impl Table {
         match protocol {
             Protocol::Arp => match arp::View::parse(frame) {
                 Ok(view) => self.judge_arp(place, &view),
-                Err(_) => Judgement::none(Drop::Malformed),
+                Err(_) => Judgement::none(Dropped::Malformed),
             },
             Protocol::Ndp => match ndp::View::parse(frame) {
                 Ok(view) => self.judge_ndp(place, &view),
-                Err(_) => Judgement::none(Drop::Malformed),
+                Err(_) => Judgement::none(Dropped::Malformed),
             },
         }
     }
@@ -134,7 +134,7 @@ impl Table {
     /// A question names a sender other than its target: one that names the target itself announces it.
     fn judge_arp(&self, place: &Place, view: &arp::View<'_>) -> Judgement {
         if view.destination() != Mac::BROADCAST && view.destination() != place.mac {
-            return Judgement::none(Drop::NotForUs);
+            return Judgement::none(Dropped::NotForUs);
         }
         let told_to_all = view.destination() == Mac::BROADCAST;
         let how = match view.operation() {
@@ -151,14 +151,14 @@ impl Table {
                 arp::Message::answer(view, place.mac).to_frame().to_vec()
             })
         } else {
-            Err(Drop::NoQuestion)
+            Err(Dropped::NoQuestion)
         };
         Judgement { claim, reply }
     }
 
     fn judge_ndp(&self, place: &Place, view: &ndp::View<'_>) -> Judgement {
         if !view.ethernet_destination().is_group() && view.ethernet_destination() != place.mac {
-            return Judgement::none(Drop::NotForUs);
+            return Judgement::none(Dropped::NotForUs);
         }
         let told = view.link_layer().unwrap_or(view.ethernet_source());
         match view.kind() {
@@ -166,12 +166,12 @@ impl Table {
                 // Ours to one who has no address yet goes to all, but does not override.
                 let how = if solicited || !override_cache { How::Answered } else { How::Announced };
                 let claim = self.claim(IpAddr::V6(view.target()), told, how);
-                Judgement { claim, reply: Err(Drop::NoQuestion) }
+                Judgement { claim, reply: Err(Dropped::NoQuestion) }
             }
             ndp::Kind::Solicitation => {
                 let claim = self.claim(IpAddr::V6(view.source()), told, How::Announced);
                 let reply = if view.source() == view.target() {
-                    Err(Drop::NoQuestion)
+                    Err(Dropped::NoQuestion)
                 } else {
                     let unicast = !view.ethernet_destination().is_group();
                     let prober = unicast.then_some(view.ethernet_source());
@@ -198,7 +198,7 @@ impl Table {
         place: &Place,
         prober: Option<Mac>,
         frame: impl FnOnce() -> Vec<u8>,
-    ) -> Result<Reply, Drop> {
+    ) -> Result<Reply, Dropped> {
         let answer = self.answer(address, &place.link);
         let probed = prober.is_some_and(|mac| self.speakers.contains(&mac));
         if probed && (answer.is_ok() || self.vouched.contains(&address)) {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use herald_core::wire::Mac;
-use herald_speaker::net::count::Drop;
+use herald_speaker::net::count::Dropped;
 use herald_speaker::net::exclusion::Exclusion;
 use herald_speaker::net::links::Watcher;
 use herald_speaker::net::responder::{Reach, Responder, Settings};
@@ -149,7 +149,7 @@ fn an_address_is_answered_only_on_the_links_of_its_reach() {
     prober.ask(&neighbour, vip);
     prober.ask(&neighbour, other);
     assert_eq!(prober.next_claim(&neighbour), (other.parse().unwrap(), node.mac));
-    assert_eq!(speaker.counts.dropped(Drop::NotOnLink), 1);
+    assert_eq!(speaker.counts.dropped(Dropped::NotOnLink), 1);
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn a_question_that_waited_too_long_in_the_socket_is_not_answered() {
     // More than once, because the kernel turns its time stamps on only a moment after they were asked for.
     eventually("a late question is dropped", || {
         ask_while_still(&node, 2 * answer_within, || prober.ask(&neighbour, vip));
-        (speaker.counts.dropped(Drop::Late) > 0).then_some(())
+        (speaker.counts.dropped(Dropped::Late) > 0).then_some(())
     });
     prober.ask(&neighbour, other);
     let address: std::net::IpAddr = vip.parse().unwrap();
@@ -188,7 +188,7 @@ fn a_question_that_waited_too_long_in_the_socket_is_not_answered() {
         .take_while(|claimed| *claimed == address)
         .count();
     let counts = speaker.counts.addresses()[0].1;
-    let in_time = counts.requests_received - speaker.counts.dropped(Drop::Late);
+    let in_time = counts.requests_received - speaker.counts.dropped(Dropped::Late);
     assert_eq!(u64::try_from(answers).unwrap(), in_time, "only what came in time was answered");
 }
 
@@ -222,12 +222,12 @@ fn nothing_is_answered_or_announced_while_the_speakers_loop_stands_still() {
     let prober = Prober::open(&neighbour, Protocol::Arp);
     eventually("a question meets a loop that stands still", || {
         prober.ask(&neighbour, vip);
-        (speaker.counts.dropped(Drop::Stalled) > 0).then_some(())
+        (speaker.counts.dropped(Dropped::Stalled) > 0).then_some(())
     });
-    let stalled = speaker.counts.dropped(Drop::Stalled);
+    let stalled = speaker.counts.dropped(Dropped::Stalled);
     speaker.announce(&node, vip, true);
     eventually("an announcement meets it, too", || {
-        (speaker.counts.dropped(Drop::Stalled) > stalled).then_some(())
+        (speaker.counts.dropped(Dropped::Stalled) > stalled).then_some(())
     });
     assert_eq!(speaker.counts.addresses()[0].1.gratuitous_sent, 0);
     eventually("a question is answered after a beat", || {

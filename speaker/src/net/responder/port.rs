@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::debug;
 
-use super::super::count::{AddressCounters, Drop, increment};
+use super::super::count::{AddressCounters, Dropped, increment};
 use super::super::socket::{OpenError, PacketSocket, Protocol, Received};
 use super::super::table::{Heard, Place};
 use super::Shared;
@@ -47,7 +47,7 @@ pub(super) struct Port {
     task: JoinHandle<()>,
 }
 
-impl std::ops::Drop for Port {
+impl Drop for Port {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -116,7 +116,7 @@ impl Worker {
                     Err(error) => {
                         // The link went down; when it is up again, frames come again.
                         debug!(link = %self.place.link, protocol = ?self.protocol, %error, "no frames");
-                        self.shared.counts.drop_one(Drop::ReceiveFailed);
+                        self.shared.counts.drop_one(Dropped::ReceiveFailed);
                         tokio::time::sleep(AFTER_ERROR).await;
                     }
                 },
@@ -132,7 +132,7 @@ impl Worker {
         let lost = received.lost.wrapping_sub(self.lost);
         self.lost = received.lost;
         if lost > 0 {
-            self.shared.counts.drop_many(Drop::Lost, lost.into());
+            self.shared.counts.drop_many(Dropped::Lost, lost.into());
             self.shared.lose(&self.place.link);
         }
         let frame = &buffer[..received.length.min(buffer.len())];
@@ -156,28 +156,28 @@ impl Worker {
             let link = self.place.link.clone();
             let heard = Heard { address, mac, link, how };
             if self.shared.heard.try_send(heard).is_err() {
-                self.shared.counts.drop_one(Drop::HeardFull);
+                self.shared.counts.drop_one(Dropped::HeardFull);
                 self.shared.lose(&self.place.link);
             }
         }
     }
 
     /// Whether a question that arrived at `at` may still be answered. A clock set back since makes it young.
-    fn may_answer(&self, at: SystemTime) -> Result<(), Drop> {
+    fn may_answer(&self, at: SystemTime) -> Result<(), Dropped> {
         let age = SystemTime::now().duration_since(at).unwrap_or(Duration::ZERO);
         if age > self.shared.settings.answer_within {
-            Err(Drop::Late)
+            Err(Dropped::Late)
         } else if self.shared.is_stalled() {
-            Err(Drop::Stalled)
+            Err(Dropped::Stalled)
         } else {
             Ok(())
         }
     }
 
-    fn send(&self, frame: &[u8]) -> Result<(), Drop> {
+    fn send(&self, frame: &[u8]) -> Result<(), Dropped> {
         self.socket.try_send(frame).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => Drop::NoRoom,
-            _ => Drop::SendFailed,
+            io::ErrorKind::WouldBlock => Dropped::NoRoom,
+            _ => Dropped::SendFailed,
         })
     }
 
@@ -199,7 +199,7 @@ impl Worker {
 
     fn fail(&self, unsent: &dyn Debug, error: &io::Error) {
         debug!(link = %self.place.link, ?unsent, %error, "not sent");
-        self.shared.counts.drop_one(Drop::SendFailed);
+        self.shared.counts.drop_one(Dropped::SendFailed);
     }
 
     async fn try_to_announce(&self, address: IpAddr, gateways: &[IpAddr]) -> io::Result<()> {
@@ -227,7 +227,7 @@ impl Worker {
             .when_writable(|socket| {
                 let table = self.shared.table.read().unwrap_or_else(PoisonError::into_inner);
                 if self.shared.is_stalled() {
-                    self.shared.counts.drop_one(Drop::Stalled);
+                    self.shared.counts.drop_one(Dropped::Stalled);
                     return Ok(());
                 }
                 match table.answer(address, &self.place.link) {

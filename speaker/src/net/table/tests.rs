@@ -49,7 +49,7 @@ fn judge_ndp(message: ndp::Message) -> Judgement {
     table().judge(Protocol::Ndp, &place(), &message.to_frame())
 }
 
-fn refusal(judgement: Judgement) -> Option<Drop> {
+fn refusal(judgement: Judgement) -> Option<Dropped> {
     judgement.reply.err()
 }
 
@@ -86,23 +86,23 @@ fn each_frame_that_is_not_answered_has_its_reason() {
     let gratuitous = arp::Message::gratuitous(arp::Operation::Request, VIP4, ASKER);
     let reply = arp::Message::gratuitous(arp::Operation::Reply, VIP4, ASKER);
     let cases = [
-        (ask(UNKNOWN4), Drop::NotAnswered),
-        (ask(ELSEWHERE4), Drop::NotOnLink),
-        (arp::Message { destination: another_host, ..ask(VIP4) }, Drop::NotForUs),
-        (gratuitous, Drop::NoQuestion),
-        (reply, Drop::NoQuestion),
-        (arp::Message { sender_mac: Mac::BROADCAST, ..ask(VIP4) }, Drop::Malformed),
+        (ask(UNKNOWN4), Dropped::NotAnswered),
+        (ask(ELSEWHERE4), Dropped::NotOnLink),
+        (arp::Message { destination: another_host, ..ask(VIP4) }, Dropped::NotForUs),
+        (gratuitous, Dropped::NoQuestion),
+        (reply, Dropped::NoQuestion),
+        (arp::Message { sender_mac: Mac::BROADCAST, ..ask(VIP4) }, Dropped::Malformed),
     ];
     for (message, why) in cases {
         assert_eq!(refusal(judge_arp(message)), Some(why), "{message:?}");
     }
     let ask = ndp::Message::ask(VIP6, ASKER6, ASKER);
     let cases = [
-        (ndp::Message { target: ASKER6, source: VIP6, ..ask }, Drop::NotAnswered),
-        (ndp::Message { source: VIP6, ..ask }, Drop::NoQuestion),
-        (ndp::Message { ethernet_destination: another_host, ..ask }, Drop::NotForUs),
-        (ndp::Message::announcement(VIP6, ASKER), Drop::NoQuestion),
-        (ndp::Message { link_layer: Some(Mac::BROADCAST), ..ask }, Drop::Malformed),
+        (ndp::Message { target: ASKER6, source: VIP6, ..ask }, Dropped::NotAnswered),
+        (ndp::Message { source: VIP6, ..ask }, Dropped::NoQuestion),
+        (ndp::Message { ethernet_destination: another_host, ..ask }, Dropped::NotForUs),
+        (ndp::Message::announcement(VIP6, ASKER), Dropped::NoQuestion),
+        (ndp::Message { link_layer: Some(Mac::BROADCAST), ..ask }, Dropped::Malformed),
     ];
     for (message, why) in cases {
         assert_eq!(refusal(judge_ndp(message)), Some(why), "{message:?}");
@@ -166,18 +166,18 @@ fn only_questions_that_can_be_answered_are_counted_for_their_address() {
 fn another_speakers_probe_is_answered_for_what_is_vouched_for_and_nobody_elses_question() {
     let arp = |asker, to| arp::Message::probe(UNKNOWN4, asker, to);
     assert!(judge_arp(arp(SPEAKER, NODE)).reply.is_ok());
-    assert_eq!(refusal(judge_arp(arp(SPEAKER, Mac::BROADCAST))), Some(Drop::NotAnswered));
-    assert_eq!(refusal(judge_arp(arp(ASKER, NODE))), Some(Drop::NotAnswered));
+    assert_eq!(refusal(judge_arp(arp(SPEAKER, Mac::BROADCAST))), Some(Dropped::NotAnswered));
+    assert_eq!(refusal(judge_arp(arp(ASKER, NODE))), Some(Dropped::NotAnswered));
     let question =
         arp::Message { destination: NODE, ..arp::Message::ask(UNKNOWN4, ASKER4, SPEAKER) };
-    assert_eq!(refusal(judge_arp(question)), Some(Drop::NotAnswered), "it would be cached");
+    assert_eq!(refusal(judge_arp(question)), Some(Dropped::NotAnswered), "it would be cached");
     let never = arp::Message::probe(Ipv4Addr::new(192, 0, 2, 99), SPEAKER, NODE);
-    assert_eq!(refusal(judge_arp(never)), Some(Drop::NotAnswered));
+    assert_eq!(refusal(judge_arp(never)), Some(Dropped::NotAnswered));
 
     let ndp = |asker, to| ndp::Message::probe(UNKNOWN6, ASKER6, asker, to);
     assert!(judge_ndp(ndp(SPEAKER, Some(NODE))).reply.is_ok());
-    assert_eq!(refusal(judge_ndp(ndp(SPEAKER, None))), Some(Drop::NotAnswered));
-    assert_eq!(refusal(judge_ndp(ndp(ASKER, Some(NODE)))), Some(Drop::NotAnswered));
+    assert_eq!(refusal(judge_ndp(ndp(SPEAKER, None))), Some(Dropped::NotAnswered));
+    assert_eq!(refusal(judge_ndp(ndp(ASKER, Some(NODE)))), Some(Dropped::NotAnswered));
 }
 
 #[test]
