@@ -560,6 +560,7 @@ impl Machine {
         }
         let (held, idle) = (part.state == State::Holding, part.state == State::Idle);
         match held {
+            true if self.held.has(address) => {}
             true => self.held.begin(address, self.questions(address), now),
             false => self.held.end(address),
         }

@@ -34,11 +34,6 @@ impl<K: Ord + Clone> Timers<K> {
         self.by_key.contains_key(key)
     }
 
-    /// All that have a deadline.
-    pub fn keys(&self) -> impl Iterator<Item = &K> {
-        self.by_key.keys()
-    }
-
     /// The earliest deadline.
     pub fn next(&self) -> Option<Moment> {
         self.by_moment.first().map(|(moment, _)| *moment)

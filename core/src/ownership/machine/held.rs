@@ -19,11 +19,14 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// `address` is held: it is asked for at once, by so many questions.
+    /// Whether `address` is asked for.
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        self.timers.has(&address)
+    }
+
+    /// `address` is held from now on: it is asked for by so many questions.
     pub(super) fn begin(&mut self, address: IpAddr, questions: u64, now: Moment) {
-        if !self.timers.has(&address) {
-            self.ask(address, questions, now);
-        }
+        self.ask(address, questions, now);
     }
 
     /// `address` was asked for, by so many questions, and is to be again.
@@ -63,7 +66,6 @@ mod tests {
         let mut held = Held::default();
         let address = |number| IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, number));
         for number in 0..3 {
-            held.begin(address(number), 2, Moment(0));
             held.begin(address(number), 2, Moment(0));
         }
         let mut asked = Vec::new();

@@ -34,12 +34,12 @@ struct Inquiry {
     prolonged: u8,
 }
 
-/// What is due.
+/// What is to be done now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Due {
+pub(super) enum Next {
     /// Everybody is to be asked for this address.
     Ask(IpAddr),
-    /// This inquiry is over, and nobody uses the address.
+    /// The inquiry for this address is over, and bars nothing any more.
     Over(IpAddr),
 }
 
@@ -116,9 +116,9 @@ impl Inquiries {
     }
 
     /// The questions that are due, and the inquiries that are over.
-    pub(super) fn look(&mut self, now: Moment) -> Vec<Due> {
+    pub(super) fn look(&mut self, now: Moment) -> Vec<Next> {
         let between = self.between();
-        let mut due = Vec::new();
+        let mut next = Vec::new();
         while let Some(address) = self.due.pop_due(now) {
             let Some(inquiry) = self.open.get_mut(&address) else { continue };
             if let Some(heard) = inquiry.stranger {
@@ -126,17 +126,17 @@ impl Inquiries {
             }
             if now >= inquiry.until {
                 self.open.remove(&address);
-                due.push(Due::Over(address));
+                next.push(Next::Over(address));
                 continue;
             }
             if now >= inquiry.next {
                 let barred = inquiry.stranger.is_some();
                 inquiry.next = now + if barred { STRANGER_ASKED } else { between };
-                due.push(Due::Ask(address));
+                next.push(Next::Ask(address));
             }
             self.due.set(address, Some(inquiry.next.min(inquiry.until)));
         }
-        due
+        next
     }
 
     fn between(&self) -> Span {
@@ -161,7 +161,7 @@ mod tests {
     }
 
     /// Looks when it should until `until`, and returns what was due, and when.
-    fn looked(inquiries: &mut Inquiries, until: u64) -> Vec<(u64, Due)> {
+    fn looked(inquiries: &mut Inquiries, until: u64) -> Vec<(u64, Next)> {
         let mut seen = Vec::new();
         while let Some(due) = inquiries.next_deadline().filter(|due| *due <= at(until)) {
             let millis = due.since(at(0)).0 / Span::millis(1).0;
@@ -174,7 +174,7 @@ mod tests {
     fn an_address_that_nobody_uses_is_asked_for_twice() {
         let mut inquiries = asking(true);
         assert_eq!(inquiries.wire(VIP), Wire::Asked(at(100)));
-        let expected = [(0, Due::Ask(VIP)), (50, Due::Ask(VIP)), (100, Due::Over(VIP))];
+        let expected = [(0, Next::Ask(VIP)), (50, Next::Ask(VIP)), (100, Next::Over(VIP))];
         assert_eq!(looked(&mut inquiries, 10_000), expected);
         assert_eq!(inquiries.wire(VIP), Wire::Clear);
         assert!(inquiries.is_empty());
@@ -183,14 +183,14 @@ mod tests {
     #[test]
     fn a_stranger_is_asked_for_each_second_until_it_was_silent_for_two_and_a_half() {
         let mut inquiries = asking(true);
-        assert_eq!(looked(&mut inquiries, 0), [(0, Due::Ask(VIP))]);
+        assert_eq!(looked(&mut inquiries, 0), [(0, Next::Ask(VIP))]);
         assert!(inquiries.hear_stranger(VIP, at(20)));
         assert!(matches!(inquiries.wire(VIP), Wire::Barred(_)));
         let expected = [
-            (50, Due::Ask(VIP)),
-            (1050, Due::Ask(VIP)),
-            (2050, Due::Ask(VIP)),
-            (2520, Due::Over(VIP)),
+            (50, Next::Ask(VIP)),
+            (1050, Next::Ask(VIP)),
+            (2050, Next::Ask(VIP)),
+            (2520, Next::Over(VIP)),
         ];
         assert_eq!(looked(&mut inquiries, 10_000), expected);
     }
@@ -214,7 +214,7 @@ mod tests {
         let mut inquiries = asking(true);
         looked(&mut inquiries, 90);
         inquiries.prolong(&[VIP], at(90));
-        let expected = [(140, Due::Ask(VIP)), (190, Due::Over(VIP))];
+        let expected = [(140, Next::Ask(VIP)), (190, Next::Over(VIP))];
         assert_eq!(looked(&mut inquiries, 10_000), expected);
     }
 

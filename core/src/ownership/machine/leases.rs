@@ -37,7 +37,8 @@ impl Machine {
             self.relisting.see_renewal();
             self.forget_overtaken(now);
         }
-        if self.rivals.is_empty() && !self.view.is_blocked() {
+        // Whether anything is blocked is dear to know.
+        if self.relisting.is_wanted() && self.rivals.is_empty() && !self.view.is_blocked() {
             self.relisting.want_no_more();
         }
     }
@@ -130,7 +131,7 @@ impl Machine {
 
     /// When a list is to be asked for.
     pub(super) fn relist_due(&self) -> Option<Moment> {
-        self.relisting.due(self.session.overdue_at(), self.rivals.want_list(), self.period())
+        self.relisting.due(self.session.overdue_at(), self.rivals.wants_list(), || self.period())
     }
 
     pub(super) fn write_session(&mut self, session: Session) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::inquiries::Due;
+use super::inquiries::Next;
 use super::report::Cause;
 use super::{Machine, Output, Part};
 use crate::name::LinkName;
@@ -50,14 +50,14 @@ impl Machine {
 
     /// Puts the questions that are due, and ends the inquiries that are over.
     pub(super) fn drive_inquiries(&mut self, now: Moment) -> bool {
-        let due = self.inquiries.look(now);
-        for due in &due {
-            match due {
-                Due::Ask(address) => self.ask_all(*address),
-                Due::Over(address) => drop(self.dirty.insert(*address)),
+        let next = self.inquiries.look(now);
+        for one in &next {
+            match one {
+                Next::Ask(address) => self.ask_all(*address),
+                Next::Over(address) => drop(self.dirty.insert(*address)),
             }
         }
-        !due.is_empty()
+        !next.is_empty()
     }
 
     /// Questions on `link` did not leave, or answers there were lost.

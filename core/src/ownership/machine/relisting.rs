@@ -24,6 +24,11 @@ impl Relisting {
         self.wanted = Some(self.wanted.map_or(at, |known| known.min(at)));
     }
 
+    /// Whether a list is wanted.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted.is_some()
+    }
+
     /// What a list was wanted for is gone.
     pub(super) fn want_no_more(&mut self) {
         self.wanted = None;
@@ -40,11 +45,11 @@ impl Relisting {
         &self,
         overdue: Option<Moment>,
         urgent: bool,
-        period: Span,
+        period: impl FnOnce() -> Span,
     ) -> Option<Moment> {
         let wanted = self.wanted.into_iter().chain(overdue).min()?;
         let interval = match self.fruitless {
-            more if more > 1 && !urgent => period.times((more - 1).min(PERIODS_BETWEEN)),
+            more if more > 1 && !urgent => period().times((more - 1).min(PERIODS_BETWEEN)),
             _ => INTERVAL,
         };
         Some(self.last.map_or(wanted, |last| wanted.max(last + interval)))
@@ -70,15 +75,15 @@ mod tests {
     #[test]
     fn a_list_waits_for_the_earliest_reason_and_for_the_last_list_to_be_a_second_ago() {
         let mut relisting = Relisting::default();
-        assert_eq!(relisting.due(None, false, PERIOD), None);
-        assert_eq!(relisting.due(Some(at(7)), false, PERIOD), Some(at(7)));
+        assert_eq!(relisting.due(None, false, || PERIOD), None);
+        assert_eq!(relisting.due(Some(at(7)), false, || PERIOD), Some(at(7)));
         relisting.want(at(5));
         relisting.want(at(6));
-        assert_eq!(relisting.due(Some(at(7)), false, PERIOD), Some(at(5)));
+        assert_eq!(relisting.due(Some(at(7)), false, || PERIOD), Some(at(5)));
         relisting.ask(false, at(5));
-        assert_eq!(relisting.due(None, false, PERIOD), Some(at(6)), "none has come yet");
+        assert_eq!(relisting.due(None, false, || PERIOD), Some(at(6)), "none has come yet");
         relisting.want_no_more();
-        assert_eq!(relisting.due(None, false, PERIOD), None);
+        assert_eq!(relisting.due(None, false, || PERIOD), None);
     }
 
     #[test]
@@ -87,12 +92,12 @@ mod tests {
         let mut apart = Vec::new();
         for _ in 0..4 {
             relisting.ask(true, at(0));
-            let due = relisting.due(Some(at(0)), false, PERIOD).expect("it is overdue");
+            let due = relisting.due(Some(at(0)), false, || PERIOD).expect("it is overdue");
             apart.push(due.since(at(0)));
         }
         assert_eq!(apart, [1, 2, 4, 4].map(Span::secs));
-        assert_eq!(relisting.due(Some(at(0)), true, PERIOD), Some(at(1)));
+        assert_eq!(relisting.due(Some(at(0)), true, || PERIOD), Some(at(1)));
         relisting.see_renewal();
-        assert_eq!(relisting.due(Some(at(0)), false, PERIOD), Some(at(1)));
+        assert_eq!(relisting.due(Some(at(0)), false, || PERIOD), Some(at(1)));
     }
 }

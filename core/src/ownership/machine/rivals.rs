@@ -34,7 +34,7 @@ impl Rivals {
     }
 
     /// Whether a list has yet to be asked for.
-    pub(super) fn want_list(&self) -> bool {
+    pub(super) fn wants_list(&self) -> bool {
         self.0.values().any(Option::is_none)
     }
 
@@ -73,12 +73,12 @@ mod tests {
     fn a_list_settles_what_was_heard_before_it_was_asked_for() {
         let mut rivals = Rivals::default();
         rivals.hear(VIP);
-        assert!(rivals.want_list());
+        assert!(rivals.wants_list());
         rivals.ask(Moment(0));
-        assert!(!rivals.want_list());
+        assert!(!rivals.wants_list());
         rivals.hear(OTHER);
         assert_eq!(rivals.settle(), [VIP]);
-        assert!(rivals.want_list(), "{OTHER} was heard while the list was under way");
+        assert!(rivals.wants_list(), "{OTHER} was heard while the list was under way");
         assert!(rivals.settle().is_empty());
     }
 
