@@ -23,19 +23,19 @@ use tower::{BoxError, ServiceBuilder};
 const ASKED_AFTER: Duration = Duration::from_secs(3);
 /// Between two of these questions.
 const ASKED_EVERY: Duration = Duration::from_secs(1);
-/// So many unanswered end the connection: 6 s after the other side was last heard.
-const UNANSWERED: u32 = 3;
+/// A connection whose other side's machine has not acknowledged a question, or anything else, for so long ends.
+const LOST_AFTER: Duration = Duration::from_secs(6);
 
 /// A client with the server, the account and the time limits of `config`.
 ///
 /// # Errors
 /// When the configuration makes no client: a certificate that cannot be read, or a proxy, which is not supported.
 pub(crate) fn client(config: &Config) -> kube::Result<Client> {
-    through(config, None, |request| request)
+    through(config, LOST_AFTER, |request| request)
 }
 
 /// As [`client`]; each request leaves as `dress` makes it. What the other side's machine has not acknowledged after
-/// `lost_after` is not sent again by TCP later: the connection ends.
+/// `lost_after` is not sent again by TCP later: the connection ends. An idle one does with the first question unanswered.
 pub(crate) fn dressed_client<B>(
     config: &Config,
     lost_after: Duration,
@@ -44,12 +44,12 @@ pub(crate) fn dressed_client<B>(
 where
     B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    through(config, Some(lost_after), dress)
+    through(config, lost_after, dress)
 }
 
 fn through<B>(
     config: &Config,
-    lost_after: Option<Duration>,
+    lost_after: Duration,
     dress: impl Fn(Request<Body>) -> Request<B> + Clone + Send + Sync + 'static,
 ) -> kube::Result<Client>
 where
@@ -64,8 +64,7 @@ where
     tcp.set_nodelay(true);
     tcp.set_keepalive(Some(ASKED_AFTER));
     tcp.set_keepalive_interval(Some(ASKED_EVERY));
-    tcp.set_keepalive_retries(Some(UNANSWERED));
-    tcp.set_tcp_user_timeout(lost_after);
+    tcp.set_tcp_user_timeout(Some(lost_after));
     let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp)?);
     connector.set_connect_timeout(config.connect_timeout);
     connector.set_read_timeout(config.read_timeout);

@@ -41,8 +41,8 @@ fn speaker() -> (Speaker, Figures, Wires) {
     let feed = Feed::new(door.clone(), Api::<Service>::all, feed::Settings::default());
     let key = |service: &Service| ServiceId::new("n", service.name_any());
     let (services, _keeper) = follow("Services", feed, key, |_| None, Dirty::new());
-    let standing = Arc::new(Mutex::default());
-    let reporter = Reporter::new(NODE.into(), recorder, services, figures.clone(), standing);
+    let readiness = Arc::new(Mutex::default());
+    let reporter = Reporter::new(NODE.into(), recorder, services, figures.clone(), readiness);
     let (leases_tx, events) = mpsc::channel(1);
     let (plans_tx, plans) = watch::channel(None);
     let (links_tx, links) = watch::channel(Links::default());

@@ -139,7 +139,7 @@ async fn attempt(server: SocketAddr, patience: Duration) -> Attempt {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpSocket};
 
     use super::super::http::answer;
     use super::*;
@@ -148,8 +148,12 @@ mod tests {
 
     #[tokio::test]
     async fn connections_that_are_served_broken_and_refused_are_counted_apart() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-        let server = listener.local_addr().expect("bound");
+        // The client goes on for a moment after the listener is closed: the port is nobody else's until it has ended.
+        let reserved = TcpSocket::new_v4().expect("a socket");
+        reserved.set_reuseaddr(true).expect("it is not bound yet");
+        reserved.bind("127.0.0.1:0".parse().expect("an address")).expect("loopback");
+        let server = reserved.local_addr().expect("bound");
+        let listener = TcpListener::bind(server).await.expect("it is reserved");
         let (stop, stopped) = oneshot::channel();
         let client = tokio::spawn(connect(server, Duration::from_millis(1), PATIENCE, stopped));
         for _ in 0..3 {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
@@ -63,8 +63,10 @@ async fn patch(leadership: &Leadership) -> (kube::Result<String>, String) {
 /// As where kube-proxy has gone wrong on the leader's node, and the servers themselves are reached.
 #[tokio::test]
 async fn a_write_that_the_configured_server_does_not_answer_goes_to_another_by_the_same_bounds() {
-    let (gone, nowhere) = listener().await;
-    drop(gone);
+    // Bound, and not listening: nobody else may have the port meanwhile.
+    let closed = TcpSocket::new_v4().expect("a socket");
+    closed.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let nowhere = closed.local_addr().expect("it is bound");
     let config = Config::new(format!("http://{nowhere}").parse().expect("a URL"));
     let leadership = leading_for(Duration::from_secs(60));
     let door = door_to(config, &leadership).expect("a client");
