@@ -103,6 +103,14 @@ async fn load(options: &Options) -> Result<Config, ConnectError> {
     Config::from_custom_kubeconfig(file, &choice).await.map_err(failed)
 }
 
+/// Where `config` leads, if it says so by an address.
+pub(crate) fn address_of(config: &Config) -> Option<SocketAddr> {
+    let url = &config.cluster_url;
+    let host = url.host()?.trim_matches(['[', ']']).parse().ok()?;
+    let usual = if url.scheme() == Some(&http::uri::Scheme::HTTP) { 80 } else { 443 };
+    Some(SocketAddr::new(host, url.port_u16().unwrap_or(usual)))
+}
+
 fn client(config: &Config, address: Option<SocketAddr>) -> Result<Client, ConnectError> {
     let config = led_to(address, config);
     let server = config.cluster_url.to_string();
@@ -148,10 +156,12 @@ struct Inner {
 
 struct Current {
     client: Client,
-    /// Where it leads; `None` is the server that was configured.
+    /// Where it leads; `None` is wherever the configured name does.
     to: Option<SocketAddr>,
     generation: u64,
-    /// Where else the API server is.
+    /// Where the configured server is, if it was configured by an address.
+    configured: Option<SocketAddr>,
+    /// Where the API servers are, maybe the configured one among them.
     servers: Vec<SocketAddr>,
     /// Which of them comes first where no other reason decides.
     first: usize,
@@ -178,22 +188,26 @@ impl Visit {
 impl Door {
     /// A door to the server of `config`.
     pub fn to(config: Config) -> Result<Self, ConnectError> {
-        Self::opened_by(move |address| client(&config, address), rand::random::<u32>)
+        let configured = address_of(&config);
+        Self::opened_by(configured, move |address| client(&config, address), rand::random::<u32>)
     }
 
-    /// A door whose clients `open` makes: to the address, or without one to where it is configured to. `draw` sees to it
-    /// that the processes of a cluster do not all do the same at the same time.
+    /// A door whose clients `open` makes: to the address, or without one to where it is configured to, which is at
+    /// `configured` if that is known. `draw` sees to it that the processes of a cluster do not all do the same at the same
+    /// time.
     pub fn opened_by(
+        configured: Option<SocketAddr>,
         open: impl Fn(Option<SocketAddr>) -> Result<Client, ConnectError> + Send + Sync + 'static,
         draw: Draw,
     ) -> Result<Self, ConnectError> {
         let current = Current {
             client: open(None)?,
-            to: None,
+            to: configured,
             generation: 0,
+            configured,
             servers: Vec::new(),
             first: 0,
-            made: BTreeMap::from([(None, Instant::now())]),
+            made: BTreeMap::from([(configured, Instant::now())]),
         };
         Ok(Self(Arc::new(Inner { open: Box::new(open), draw, current: Mutex::new(current) })))
     }
@@ -210,7 +224,8 @@ impl Door {
         let mut current = self.current();
         let brought = current.generation != failed.generation;
         if let Some(server) = current.next_server().filter(|_| !brought) {
-            match (self.0.open)(server) {
+            // The configured server is reached as it was configured: there may be more to that than an address.
+            match (self.0.open)(server.filter(|_| server != current.configured)) {
                 Ok(client) => current.lead(client, server),
                 Err(error) => tracing::warn!(%error, "no fresh connection, the old one stays"),
             }
@@ -228,7 +243,10 @@ impl Door {
         // Not every process shall begin with the same one when that which all used has died.
         let drawn = usize::try_from((self.0.draw)()).unwrap_or_default();
         current.first = drawn.checked_rem(servers.len()).unwrap_or_default();
-        current.made.retain(|server, _| server.is_none_or(|server| servers.contains(&server)));
+        let configured = current.configured;
+        current.made.retain(|server, _| {
+            *server == configured || server.is_some_and(|server| servers.contains(&server))
+        });
         current.servers = servers;
     }
 
@@ -257,7 +275,7 @@ impl Current {
         let rested = |server: &Option<SocketAddr>| {
             self.made.get(server).is_none_or(|made| made.elapsed() >= RENEWAL_INTERVAL)
         };
-        let all = others.chain([None]).filter(|server| !several || *server != self.to);
+        let all = others.chain([self.configured]).filter(|server| !several || *server != self.to);
         all.filter(rested).min_by_key(|server| self.made.get(server))
     }
 
@@ -303,7 +321,7 @@ mod tests {
             record.lock().expect("no panic").push(address);
             client(&Config::new("http://127.0.0.1:1".parse().expect("a URL")), address)
         };
-        let door = Door::opened_by(open, || 7);
+        let door = Door::opened_by(None, open, || 7);
         let door = door.expect("a client");
         let [a, b]: [SocketAddr; 2] =
             ["192.0.2.1:6443", "[2001:db8::2]:6443"].map(|text| text.parse().expect("an address"));
@@ -333,7 +351,7 @@ mod tests {
             record.lock().expect("no panic").push(address);
             client(&Config::new("http://127.0.0.1:1".parse().expect("a URL")), address)
         };
-        let door = Door::opened_by(open, || 1).expect("a client");
+        let door = Door::opened_by(None, open, || 1).expect("a client");
         let servers: [SocketAddr; 3] = ["192.0.2.1:6443", "192.0.2.2:6443", "192.0.2.3:6443"]
             .map(|text| text.parse().expect("an address"));
         door.know_servers(servers.to_vec());
@@ -344,6 +362,39 @@ mod tests {
         let asked = asked.lock().expect("no panic").clone();
         let [a, b, c] = servers.map(Some);
         assert_eq!(asked, [None, b, c, a], "each once within a second, the first by lot");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_configured_server_that_gave_no_answer_is_not_asked_again_by_its_other_name() {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let record = Arc::clone(&asked);
+        let config = Config::new("https://192.0.2.1:6443/prefix".parse().expect("a URL"));
+        let [a, b]: [SocketAddr; 2] =
+            ["192.0.2.1:6443", "192.0.2.2:6443"].map(|text| text.parse().expect("an address"));
+        assert_eq!(address_of(&config), Some(a));
+        for draw in [|| 0, || 1] {
+            let (record, config) = (record.clone(), config.clone());
+            let open = move |address| {
+                record.lock().expect("no panic").push(address);
+                client(&config, address)
+            };
+            let door = Door::opened_by(Some(a), open, draw).expect("a client");
+            door.know_servers(vec![a, b]);
+            tokio::time::advance(RENEWAL_INTERVAL).await;
+            let visit = door.enter_anew(&door.enter());
+            tokio::time::advance(RENEWAL_INTERVAL).await;
+            door.enter_anew(&visit);
+        }
+        let there_and_back = [None, Some(b), None];
+        assert_eq!(asked.lock().expect("no panic")[..], [there_and_back, there_and_back].concat());
+    }
+
+    #[test]
+    fn a_configured_name_is_no_address() {
+        let address = |url: &str| address_of(&Config::new(url.parse().expect("a URL")));
+        assert_eq!(address("https://kubernetes.default.svc"), None);
+        assert_eq!(address("https://[2001:db8::1]"), "[2001:db8::1]:443".parse().ok());
+        assert_eq!(address("http://192.0.2.1"), "192.0.2.1:80".parse().ok());
     }
 
     #[tokio::test]

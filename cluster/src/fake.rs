@@ -120,7 +120,7 @@ impl Fake {
 
     pub(crate) fn door_that_draws(&self, draw: Draw) -> Door {
         let server = self.clone();
-        Door::opened_by(move |_| Ok(server.client()), draw).expect("it makes a client")
+        Door::opened_by(None, move |_| Ok(server.client()), draw).expect("it makes a client")
     }
 
     /// From now on nothing comes through connections made before now.

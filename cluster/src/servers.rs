@@ -86,7 +86,7 @@ mod tests {
             notes.lock().expect("no panic").extend(address);
             Ok(fake.client())
         };
-        (Door::opened_by(open, || 0).expect("it makes a client"), noted)
+        (Door::opened_by(None, open, || 0).expect("it makes a client"), noted)
     }
 
     #[tokio::test(start_paused = true)]

@@ -27,7 +27,7 @@ use kube::{Client, Config};
 use tower::BoxError;
 
 use super::Leadership;
-use crate::client::{Clients, ConnectError, Door, led_to};
+use crate::client::{Clients, ConnectError, Door, address_of, led_to};
 use crate::connection;
 
 #[cfg(test)]
@@ -55,6 +55,7 @@ pub fn door(clients: &Clients, leadership: &Leadership) -> Result<Door, ConnectE
 
 fn door_to(config: Config, leadership: &Leadership) -> Result<Door, ConnectError> {
     let leadership = leadership.clone();
+    let configured = address_of(&config);
     let open = move |address| {
         let config = led_to(address, &config);
         bound_client(&config, &leadership).map_err(|source| {
@@ -62,7 +63,7 @@ fn door_to(config: Config, leadership: &Leadership) -> Result<Door, ConnectError
             ConnectError::Client { server, source: Box::new(source) }
         })
     };
-    Door::opened_by(open, rand::random::<u32>)
+    Door::opened_by(configured, open, rand::random::<u32>)
 }
 
 fn bound_client(config: &Config, leadership: &Leadership) -> kube::Result<Client> {

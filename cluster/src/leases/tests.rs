@@ -193,7 +193,7 @@ async fn a_list_whose_fresh_connection_led_to_a_dead_machine_too_comes_from_yet_
             Ok(client)
         }
     };
-    let door = Door::opened_by(open, || 0).expect("it makes a client");
+    let door = Door::opened_by(None, open, || 0).expect("it makes a client");
     door.know_servers(servers());
     let (mut watch, task) = watch_leases(&door, "herald");
     tokio::spawn(task);

@@ -26,6 +26,7 @@ fn rig() -> Rig {
     let lists = Arc::new(Semaphore::new(0));
     let permits = Arc::clone(&lists);
     let door = Door::opened_by(
+        None,
         move |_| {
             let permits = Arc::clone(&permits);
             let answer = tower::service_fn(move |request: Request<Body>| {
