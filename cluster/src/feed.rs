@@ -203,8 +203,10 @@ where
         }
     }
 
-    /// Gives up the watch and lists anew, consistently: what was stored before this call will be in that list.
+    /// Gives up the watch and lists anew, consistently: what was stored before this call will be in that list. If another
+    /// user of the door had to look for an answer elsewhere, the list is asked for there.
     pub fn list_anew(&mut self) {
+        self.visit = self.door.enter();
         self.ready.clear();
         self.begin_list();
     }

@@ -103,6 +103,24 @@ async fn a_relist_shows_within_the_resend_time_what_a_silent_server_kept_back() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_relist_goes_at_once_to_where_a_write_was_answered() {
+    let fake = Fake::new();
+    let door = fake.door();
+    let (mut watch, task) = watch_leases(&door, "herald");
+    tokio::spawn(task);
+    assert_eq!(next(&mut watch).await, LeaseEvent::Listed(vec![], vec![]));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    fake.cut_connections();
+    let writer = LeaseWriter::new(door, "herald");
+    let version = stored(&writer, LeaseWrite::Session(None, session("n1", 1))).await;
+    let begun = Instant::now();
+    watch.relist.ask();
+    let all = LeaseEvent::Listed(vec![(version, session("n1", 1))], vec![]);
+    assert_eq!(next(&mut watch).await, all);
+    assert!(begun.elapsed() <= Duration::from_millis(2), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_ask_during_a_list_is_kept_and_answered_by_another() {
     let fake = Fake::new();
     let (mut watch, task) = watch_leases(&fake.door(), "herald");
