@@ -44,7 +44,7 @@ impl Held {
         self.timers.next()
     }
 
-    /// An address that is to be asked for now.
+    /// An address whose question is due.
     pub(super) fn pop_due(&mut self, now: Moment) -> Option<IpAddr> {
         self.timers.pop_due(now)
     }
