@@ -10,7 +10,7 @@ use super::record::Link;
 use super::view::View;
 use crate::name::NodeName;
 
-/// Where a candidate stands; the least comes first.
+/// What a candidate is ranked by; the least comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
     /// The holder named another node when it handed the address over.

@@ -24,14 +24,16 @@ impl Held {
         self.timers.has(&address)
     }
 
-    /// `address` is held from now on: it is asked for by so many questions.
+    /// `address` is held from now on: it is asked for by so many questions, or a little later where others are then.
     pub(super) fn begin(&mut self, address: IpAddr, questions: u64, now: Moment) {
-        self.ask(address, questions, now);
+        let at = now.max(self.free_at);
+        self.free_at = at + APART.times(questions);
+        self.timers.set(address, Some(at));
     }
 
     /// `address` was asked for, by so many questions, and is to be again.
     pub(super) fn go_on(&mut self, address: IpAddr, questions: u64, now: Moment) {
-        self.ask(address, questions, now + ASKED);
+        self.begin(address, questions, now + ASKED);
     }
 
     /// `address` is held no more.
@@ -47,13 +49,6 @@ impl Held {
     /// An address whose question is due.
     pub(super) fn pop_due(&mut self, now: Moment) -> Option<IpAddr> {
         self.timers.pop_due(now)
-    }
-
-    /// `address` is due at `at`, or a little later where others are then.
-    fn ask(&mut self, address: IpAddr, questions: u64, at: Moment) {
-        let at = at.max(self.free_at);
-        self.free_at = at + APART.times(questions);
-        self.timers.set(address, Some(at));
     }
 }
 
